@@ -1,0 +1,1 @@
+"""The ragkube data plane: an HTTP service that answers questions over documents."""

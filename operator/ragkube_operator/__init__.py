@@ -1,0 +1,1 @@
+"""The ragkube control plane: reconciles RagDeployment resources."""
