@@ -3,7 +3,7 @@
 DIR=${1:?}; r=0; must() { if eval "$2" >/dev/null 2>&1; then echo "ok    $1"; else echo "FAIL  $1"; r=1; fi; }; note() { echo "note  $1: $(eval "$2" 2>&1 | head -1)"; }
 must "root" '[ $(id -u) = 0 ]'
 must "new net+mount+pid namespaces" 'unshare -n -m -u -i -p -f --mount-proc true'
-must "veth and bridge" 'unshare -n sh -c "ip link add a type veth peer name b && ip link add c type bridge"'
+must "veth and bridge" 'unshare -n sh -c "ip link add rg0 type veth peer name rg1 && ip link add rg2 type bridge"'
 must "overlayfs" 'd=$(mktemp -d -p $DIR) && mkdir $d/l $d/u $d/w $d/m && mount -t overlay -o lowerdir=$d/l,upperdir=$d/u,workdir=$d/w o $d/m && umount $d/m && rm -r $d'
 must "iptables nat + conntrack + statistic + MASQUERADE --random-fully" 'unshare -n sh -c "iptables -t nat -A POSTROUTING -m conntrack --ctstate NEW -m statistic --mode random --probability 0.5 -j MASQUERADE --random-fully"'
 must "bridge netfilter" '[ -e /proc/sys/net/bridge/bridge-nf-call-iptables ]'

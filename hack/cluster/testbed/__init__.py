@@ -1,0 +1,1 @@
+"""The test cluster: kind where Docker answers, a given kubeconfig, or Kubernetes built from its published modules."""

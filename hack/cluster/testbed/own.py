@@ -1,0 +1,331 @@
+"""Our own cluster: Kubernetes from its published modules, nodes in namespaces of this machine. Needs root, no Docker.
+
+Everything lives in network, mount and process namespaces of its own: two clusters have the same addresses without meeting,
+the host's network stays as it is, and killing the first process ends everything, also after a crash.
+"""
+
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from cluster.testbed import archive, programs, volumes
+from cluster.testbed.paths import HERE, NODE_SCRIPTS, State, TestbedError, locked
+from cluster.testbed.shell import Timer, need, run, say, wait_until
+
+API_SERVER = "172.30.0.1:6443"
+_NEEDS = (
+    *("containerd", "runc", "iptables", "conntrack", "gcc", "openssl", "curl", "ip", "pgrep", "nsenter"),
+    "/usr/lib/cni/bridge",
+)
+_CGROUPS = Path("/sys/fs/cgroup")
+_RELAY = HERE / "testbed" / "relay.py"
+
+
+class OwnCluster:
+    """One control plane on a bridge, `size` nodes beside it."""
+
+    kind = "own"
+    level = "multinode"
+
+    def __init__(self, state: State, size: int = 3) -> None:
+        self.state = state
+        self._size = size
+
+    # -- life ---------------------------------------------------------------------------------------------------------
+
+    def up(self, extras: Sequence[str] = ()) -> None:
+        if os.geteuid() != 0:
+            raise TestbedError("our own cluster needs root; or start a Docker engine and install kind")
+        need(*_NEEDS)
+        found = {"kube": programs.kube(), **{name: programs.program(name) for name in ("coredns", *extras)}}
+        with locked(self.state.id), Timer("cluster up"):
+            self._down()
+            self._lay_out(found["kube"])
+            self._preflight()
+            self._write_images(found)
+            self._start_namespaces()
+            self._start_control_plane()
+            self._start_nodes()
+            self._expose_api_server()
+            self._install(extras)
+
+    def down(self) -> None:
+        with locked(self.state.id):
+            self._down()
+
+    def running(self) -> bool:
+        return self._init() is not None and self.state.kubeconfig.exists()
+
+    def _down(self) -> None:
+        for group in self._cgroups("freezer"):
+            freezer = group / "freezer.state"  # a frozen process does not die
+            if freezer.exists():
+                freezer.write_text("THAWED")
+        for group in self._cgroups(""):
+            if (group / "cgroup.freeze").exists():
+                (group / "cgroup.freeze").write_text("0")
+        self._kill_marked()
+        for path in ("etcd", "nodes", "pv", "run", "pki", "kubeconfig", "bin", "images", "init.pid", "proxy.port"):
+            target = self.state.root / path
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            else:
+                target.unlink(missing_ok=True)
+        for group in [*self._cgroups(""), *self._cgroups("*")]:
+            run(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"], check=False)
+
+    def _kill_marked(self) -> None:
+        """Kill what carries the marker; processes of its pods die with their namespaces."""
+
+        def none_left() -> bool:
+            pids = list(marked_processes(self.state.marker))
+            for pid in pids:
+                _kill(pid)
+            return not pids
+
+        wait_until(none_left, "processes of the cluster to end", timeout=30, pause=0.05)
+
+    def _cgroups(self, hierarchy: str) -> list[Path]:
+        """The top-level cgroups of this cluster's nodes, in one hierarchy, all (`*`) or the unified tree (empty)."""
+        parents = [_CGROUPS] if not hierarchy else [path for path in _CGROUPS.glob(hierarchy) if path.is_dir()]
+        return [group for parent in parents for group in parent.glob(f"{self.state.id}-n[0-9]*") if group.is_dir()]
+
+    # -- start --------------------------------------------------------------------------------------------------------
+
+    def _lay_out(self, kube: Path) -> None:
+        state = self.state
+        for folder in (state.bin, state.images, state.log, state.root / "run"):
+            folder.mkdir(parents=True, exist_ok=True)
+        for log in state.log.glob("*.log"):
+            log.unlink()
+        for name in ("kube", *programs.KUBE_NAMES):
+            (state.bin / name).symlink_to(kube / name)
+        for name in ("containerd.toml", "kubelet-config.tmpl"):
+            shutil.copy(NODE_SCRIPTS / name, state.root)
+        (state.root / "resolv.conf").write_text("nameserver 10.96.0.10\nsearch svc.cluster.local cluster.local\n")
+        _raise_limit("fs/inotify/max_user_instances", 4096)
+        _raise_limit("fs/inotify/max_user_watches", 524288)
+
+    def _preflight(self) -> None:
+        report = run(["bash", NODE_SCRIPTS / "preflight.sh", self.state.root], check=False)
+        failed = [line for line in report.splitlines() if line.startswith("FAIL")]
+        if failed:
+            raise TestbedError("this machine cannot run nodes:\n" + "\n".join(failed))
+
+    def _write_images(self, found: dict[str, Path]) -> None:
+        pause = self.state.root / "pause"
+        run(["gcc", "-static", "-Os", "-s", "-o", pause, NODE_SCRIPTS / "pause.c"])
+        entries = {"pause": ("ragkube/pause:1", pause)}
+        for name in found.keys() - {"kube"}:
+            entries[name] = (f"ragkube-testbed/{name}:{programs.PROGRAMS[name].version}", found[name])
+        for name, (reference, source) in entries.items():
+            config = archive.Config(entrypoint=(f"/{name}",), user="65532:65532")
+            archive.write(self.state.images / f"{name}.tar", reference, {f"/{name}": source}, config)
+
+    def _start_namespaces(self) -> None:
+        resolver = Path("/etc/resolv.conf").resolve()
+        script = (
+            f"mount --bind '{self.state.root}/resolv.conf' '{resolver}'; "  # names of Services resolve for `enter`
+            "ip link set lo up; touch ready; while :; do wait -n || sleep 1; done"
+        )
+        (self.state.root / "ready").unlink(missing_ok=True)
+        command = ["unshare", "-n", "-m", "-p", "-f", "--kill-child", "--propagation", "private", "--mount-proc"]
+        with (self.state.log / "init.log").open("w") as log:
+            parent = subprocess.Popen(
+                [*command, "bash", "-c", script],
+                cwd=self.state.root,
+                env={**os.environ, **self._environment()},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        wait_until((self.state.root / "ready").exists, "the cluster's namespaces", timeout=10, pause=0.02)
+        child = run(["pgrep", "-P", str(parent.pid), "-x", "bash"]).split()[0]
+        (self.state.root / "init.pid").write_text(child)
+
+    def _start_control_plane(self) -> None:
+        run(["bash", NODE_SCRIPTS / "certs.sh", self.state.root, *self.nodes()])
+        self.enter_quietly(["bash", str(NODE_SCRIPTS / "control-plane.sh"), str(self.state.root)])
+
+    def _start_nodes(self) -> None:
+        starting = [subprocess.Popen(self._node_command("up", node)) for node in self.nodes()]
+        if any([process.wait() for process in starting]):  # wait for all of them
+            raise TestbedError(f"a node did not start, see {self.state.root}/nodes/*/init.log")
+        self.enter_quietly(["ip", "route", "replace", "10.96.0.0/16", "via", "172.30.0.11"])  # Services, from inside
+
+    def _expose_api_server(self) -> None:
+        port = self.relay(API_SERVER)
+        text = self.state.inner_kubeconfig.read_text().replace(API_SERVER, f"127.0.0.1:{port}")
+        self.state.kubeconfig.touch(mode=0o600)
+        self.state.kubeconfig.write_text(text)
+        (self.state.root / "proxy.port").write_text(str(self.relay(None)))
+
+    def _install(self, extras: Sequence[str]) -> None:
+        self.kubectl("apply", "-f", "-", stdin=volumes.pool(self.state.root / "pv", self.nodes()))
+        self.kubectl("apply", "-f", str(NODE_SCRIPTS / "coredns.yaml"))
+        for name in extras:
+            self.kubectl("apply", "-f", str(NODE_SCRIPTS / f"{name}.yaml"))
+        listing = ("get", "nodes", "-o", "name")
+        wait_until(lambda: len(self.kubectl(*listing).split()) == self._size, "nodes to register")
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
+        self.kubectl("-n", "kube-system", "rollout", "status", "deploy/coredns", "--timeout=60s")
+        for name in extras:
+            self.kubectl("-n", "kube-system", "rollout", "status", f"deploy/{name}", "--timeout=90s")
+
+    # -- use ----------------------------------------------------------------------------------------------------------
+
+    def nodes(self) -> list[str]:
+        return [f"n{index}" for index in range(1, self._size + 1)]
+
+    def kubeconfig(self) -> Path:
+        return self.state.kubeconfig
+
+    def kubectl_command(self) -> list[str]:
+        return [str(self.state.bin / "kubectl"), f"--kubeconfig={self.state.kubeconfig}"]
+
+    def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
+        return run([*self.kubectl_command(), *arguments], stdin=stdin)
+
+    def enter_command(self, command: Sequence[str]) -> list[str]:
+        """What runs `command` inside: pods and Services are reached directly, their names resolve."""
+        found = self._init()
+        if found is None:
+            raise TestbedError(f"cluster {self.state.name} is not up")
+        path = f"PATH={self.state.bin}:{os.environ.get('PATH', '')}"
+        outer = ["nsenter", "-t", str(found), "-n", "-m", "-p", f"--wd={Path.cwd()}", "env", path]
+        return [*outer, *(f"{key}={value}" for key, value in self._environment().items()), *command]
+
+    def enter_quietly(self, command: Sequence[str]) -> str:
+        return run(self.enter_command(command))
+
+    def relay(self, target: str | None, port: int = 0) -> int:
+        """Relay a loopback port of the host to `target` inside; without a target it is an HTTP proxy."""
+        with self._start_relay(target, port)[0] as listener:
+            address: tuple[str, int] = listener.getsockname()
+            return address[1]
+
+    def forward(self, port: int, target: str) -> int:
+        listener, process = self._start_relay(target, port)
+        listener.close()
+        try:
+            return process.wait()
+        except KeyboardInterrupt:
+            process.kill()
+            return 0
+
+    def _start_relay(self, target: str | None, port: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
+        listener = socket.create_server(("127.0.0.1", port), backlog=512)
+        command = [sys.executable, "-I", "-S", str(_RELAY), str(listener.fileno()), *([target] if target else [])]
+        with (self.state.log / "relay.log").open("a") as log:
+            process = subprocess.Popen(
+                self.enter_command(command),
+                pass_fds=[listener.fileno()],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        return listener, process
+
+    def proxy(self) -> str:
+        """The HTTP proxy that reaches pods and Services by name and address."""
+        return f"http://127.0.0.1:{(self.state.root / 'proxy.port').read_text()}"
+
+    def load(self, archives: Sequence[Path]) -> None:
+        """Import image archives into every node; a tag moves to the new image, running containers keep the old one."""
+        with locked(self.state.id):
+            for source in archives:
+                target = self.state.images / source.name
+                target.unlink(missing_ok=True)
+                target.symlink_to(source.resolve())
+                self._import(target)
+
+    def _import(self, target: Path) -> None:
+        command = ["ctr", "-n", "k8s.io", "images", "import", "--no-unpack", str(target)]
+        with (self.state.log / "import.log").open("a") as log:
+            imports = [
+                subprocess.Popen(self._node_command("enter", node, "--", *command), stdout=log, stderr=log)
+                for node in self.nodes()
+            ]
+            if any([process.wait() for process in imports]):
+                raise TestbedError(f"importing {target.name} failed, see {self.state.log}/import.log")
+
+    def node(self, action: str, name: str) -> None:
+        if name not in self.nodes():
+            raise TestbedError(f"no node {name!r}; there are {', '.join(self.nodes())}")
+        run(self._node_command("up" if action == "start" else action, name))
+
+    def recycle(self) -> int:
+        """Wipe and re-create the volumes whose claims are gone; how many."""
+        with locked(self.state.id):
+            gone = volumes.released(self.kubectl("get", "pv", "-o", "json"))
+            if not gone:
+                return 0
+            root = self.state.root / "pv"
+            self.kubectl("delete", "pv", "--wait=true", *(name for _, name in gone))
+            volumes.wipe(root, (name for _, name in gone))
+            items = volumes.as_list([volumes.volume(root, node, name) for node, name in gone])
+            self.kubectl("create", "-f", "-", stdin=items)
+            return len(gone)
+
+    # -- inside -------------------------------------------------------------------------------------------------------
+
+    def _environment(self) -> dict[str, str]:
+        key, _, value = self.state.marker.partition("=")
+        return {
+            key: value,
+            "KUBECONFIG": str(self.state.inner_kubeconfig),
+            "S": str(self.state.root),
+            "ID": self.state.id,
+            "NNODES": str(self._size),
+            "RESMEM": f"{_memory_mib() * 2 // 3}Mi",  # each of the nodes sees the whole machine
+        }
+
+    def _node_command(self, action: str, node: str, *rest: str) -> list[str]:
+        index = [node.removeprefix("n")] if action == "up" else []
+        return self.enter_command(["bash", str(NODE_SCRIPTS / "node.sh"), action, node, *index, *rest])
+
+    def _init(self) -> int | None:
+        """The first process of the cluster, if it lives: a pid alone may belong to somebody else by now."""
+        file = self.state.root / "init.pid"
+        pid = int(file.read_text() or 0) if file.exists() else 0
+        return pid if pid and is_marked(Path(f"/proc/{pid}"), self.state.marker) else None
+
+
+def is_marked(process: Path, marker: str) -> bool:
+    try:
+        environment = (process / "environ").read_bytes()
+    except (FileNotFoundError, ProcessLookupError, PermissionError):
+        return False
+    return marker.encode() in environment.split(b"\0")
+
+
+def marked_processes(marker: str) -> Iterator[int]:
+    """Every process that was started with the marker, but for this one."""
+    for process in Path("/proc").iterdir():
+        if process.name.isdigit() and int(process.name) != os.getpid() and is_marked(process, marker):
+            yield int(process.name)
+
+
+def _kill(pid: int) -> None:
+    try:
+        os.kill(pid, signal.SIGKILL)
+    except ProcessLookupError:
+        return
+
+
+def _raise_limit(name: str, least: int) -> None:
+    path = Path("/proc/sys") / name
+    if int(path.read_text()) < least:
+        say(f"raising {name.replace('/', '.')} to {least}")
+        path.write_text(str(least))
+
+
+def _memory_mib() -> int:
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // (1 << 20)
