@@ -1,0 +1,247 @@
+"""The ``ragkube`` command, also ``kubectl ragkube``. Each command imports what it needs when it runs."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+
+import typer
+
+from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output
+
+if TYPE_CHECKING:
+    from ragkube_operator.client import Client
+
+app = typer.Typer(
+    name="ragkube",
+    help="Questions answered from your own documents, with citations: on one machine or in Kubernetes.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+documents_app = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="List, show or delete documents."
+)
+app.add_typer(documents_app, name="documents")
+
+File = Annotated[Path, typer.Argument(metavar="FILE", help="a RagDeployment in YAML or JSON")]
+Name = Annotated[str | None, typer.Option("--name", help="which RagDeployment, when FILE holds several")]
+Url = Annotated[str, typer.Option("--url", envvar="RAGKUBE_URL", help="where the API listens")]
+KeyFile = Annotated[
+    Path | None,
+    typer.Option("--api-key-file", envvar="RAGKUBE_API_KEY_FILE", help="a file that holds the API key"),
+]
+Key = Annotated[
+    str | None, typer.Option("--api-key", envvar="RAGKUBE_API_KEY", hidden=True, help="prefer --api-key-file")
+]
+Tenant = Annotated[str | None, typer.Option("--tenant", envvar="RAGKUBE_TENANT", help="whose documents")]
+AsJson = Annotated[bool, typer.Option("--json", help="print what the API answers")]
+DEFAULT_URL = "http://127.0.0.1:8080"
+
+
+@app.command()
+def run(
+    file: File,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="port to listen on; 0: any free one")] = 8080,
+    documents: Annotated[
+        Path | None, typer.Option(help="answer from this folder instead of the sources in FILE")
+    ] = None,
+    data: Annotated[Path, typer.Option(help="where the index is kept")] = Path(".ragkube"),
+    secrets: Annotated[
+        Path, typer.Option(help="values of referenced Secrets: one file DIR/SECRET/KEY each")
+    ] = Path(".ragkube-secrets"),
+    name: Name = None,
+    anthropic_api_key: Annotated[
+        str | None,
+        typer.Option(envvar="ANTHROPIC_API_KEY", hidden=True, help="prefer the variable or --secrets"),
+    ] = None,
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="show the API's log lines")] = False,
+) -> None:
+    """Run the RagDeployment in FILE as processes on this machine, without a cluster."""
+    from ragkube_operator import local
+
+    options = local.Options(
+        file=file, name=name, host=host, port=port, documents=documents, data=data, secrets=secrets,
+        anthropic_api_key=anthropic_api_key, verbose=verbose,
+    )  # fmt: skip
+    hidden = {"ANTHROPIC_API_KEY", "RAGKUBE_API_KEY"}
+    environment = {key: value for key, value in os.environ.items() if key not in hidden}
+    raise typer.Exit(local.run(options, Output(), environment))
+
+
+@app.command()
+def validate(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help="files to check")]) -> None:
+    """Check RagDeployments, in the words of the API server."""
+    from ragkube_operator import cli_manifest
+
+    if not cli_manifest.validate(files, Output()):
+        raise typer.Exit(USAGE)
+
+
+@app.command()
+def render(
+    file: File,
+    name: Name = None,
+    api_image: Annotated[str | None, typer.Option(help="image of the API; default: this version's")] = None,
+) -> None:
+    """Print every object the operator would apply for FILE, in order, as YAML."""
+    from ragkube_operator import cli_manifest
+
+    Output().console.out(cli_manifest.rendered(file, name=name, api_image=api_image), highlight=False, end="")
+
+
+@app.command()
+def ask(
+    question: Annotated[str, typer.Argument(help="3 to 1,000 characters")],
+    k: Annotated[int | None, typer.Option("--k", help="how many passages to answer from (1-20)")] = None,
+    alpha: Annotated[float | None, typer.Option(help="1: vectors only, 0: BM25 only")] = None,
+    filters: Annotated[
+        list[str] | None,
+        typer.Option("--filter", metavar="KEY=VALUE", help="metadata must match; repeatable"),
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="another model than the deployment's default")] = None,
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key_file: KeyFile = None,
+    api_key: Key = None,
+    tenant: Tenant = None,
+) -> None:
+    """Ask a question; the answer comes with citations."""
+    from ragkube_operator import cli_query
+
+    body = cli_query.request(question, k=k, alpha=alpha, filters=filters or (), model=model)
+    with _client(url, api_key_file, api_key, tenant) as client:
+        cli_query.ask(client, Output(), body, as_json=as_json)
+
+
+@app.command()
+def ingest(
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH...", help="files, or folders with all in them")
+    ],
+    prefix: Annotated[str, typer.Option(help="put before every document's id")] = "",
+    url: Url = DEFAULT_URL,
+    api_key_file: KeyFile = None,
+    api_key: Key = None,
+    tenant: Tenant = None,
+) -> None:
+    """Upload documents; a file that cannot be used is reported and the others go on."""
+    from ragkube_operator import cli_documents
+
+    output = Output()
+    files = cli_documents.collect(paths, prefix)
+    with _client(url, api_key_file, api_key, tenant) as client:
+        tally = cli_documents.ingest(client, output, files)
+    output.line(tally.sentence())
+    cli_documents.report_failures(output, tally.failures)
+    if tally.failures:
+        raise typer.Exit(FAILED)
+
+
+@documents_app.command("list")
+def list_documents(
+    as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
+    url: Url = DEFAULT_URL,
+    api_key_file: KeyFile = None,
+    api_key: Key = None,
+    tenant: Tenant = None,
+) -> None:
+    """Every document, in order of its id."""
+    from ragkube_operator import cli_documents
+
+    with _client(url, api_key_file, api_key, tenant) as client:
+        cli_documents.list_documents(client, Output(), as_json=as_json)
+
+
+@documents_app.command("get")
+def get_document(
+    document_id: Annotated[str, typer.Argument(metavar="ID")],
+    content: Annotated[
+        bool, typer.Option("--content", help="the stored text that citations refer to")
+    ] = False,
+    url: Url = DEFAULT_URL,
+    api_key_file: KeyFile = None,
+    api_key: Key = None,
+    tenant: Tenant = None,
+) -> None:
+    """What is known of one document, or its text."""
+    from ragkube_operator import cli_documents
+
+    with _client(url, api_key_file, api_key, tenant) as client:
+        cli_documents.get_document(client, Output(), document_id, content=content)
+
+
+@documents_app.command("delete")
+def delete_documents(
+    document_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
+    url: Url = DEFAULT_URL,
+    api_key_file: KeyFile = None,
+    api_key: Key = None,
+    tenant: Tenant = None,
+) -> None:
+    """Delete documents; no later answer uses them."""
+    from ragkube_operator import cli_documents
+
+    with _client(url, api_key_file, api_key, tenant) as client:
+        cli_documents.delete_documents(client, Output(), document_ids)
+
+
+@app.command()
+def status(
+    as_json: AsJson = False,
+    url: Url = DEFAULT_URL,
+    api_key_file: KeyFile = None,
+    api_key: Key = None,
+    tenant: Tenant = None,
+) -> None:
+    """Health of the API and its dependencies, and progress of the sources."""
+    from ragkube_operator import cli_status
+
+    with _client(url, api_key_file, api_key, tenant) as client:
+        if not cli_status.status(client, Output(), as_json=as_json):
+            raise typer.Exit(FAILED)
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from ragkube_operator import cli_manifest
+
+    Output().line(f"ragkube {cli_manifest.version()}")
+
+
+def _client(url: str, api_key_file: Path | None, api_key: str | None, tenant: str | None) -> Client:
+    from ragkube_operator.client import Client
+
+    key = api_key
+    if api_key_file is not None:
+        try:
+            key = api_key_file.read_text().strip()
+        except (OSError, UnicodeDecodeError) as error:
+            raise CliError(
+                f"cannot read the API key file {api_key_file}: {error}", exit_code=USAGE
+            ) from error
+    return Client(url, api_key=key, tenant=tenant)
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Entry point: errors are sentences on standard error, never tracebacks."""
+    program = Path(sys.argv[0]).name
+    options: dict[str, Any] = {
+        "prog_name": "kubectl ragkube" if program.startswith("kubectl-") else "ragkube"
+    }
+    try:
+        app(arguments, **options)
+    except CliError as error:
+        Output().fail(error)
+        sys.exit(error.exit_code)
+    sys.exit(0)
+
+
+if __name__ == "__main__":
+    main()
