@@ -1,0 +1,31 @@
+"""The RagDeployment resource: its models, its schema, and the rules a manifest is checked with."""
+
+from __future__ import annotations
+
+from ragkube_operator.crd.parsing import Problem, SpecError, parse
+from ragkube_operator.crd.schema import manifest
+from ragkube_operator.crd.spec import (
+    API_VERSION,
+    GROUP,
+    KIND,
+    PLURAL,
+    VERSION,
+    RagDeployment,
+    RagDeploymentSpec,
+)
+
+__all__ = [
+    "API_VERSION",
+    "GROUP",
+    "KIND",
+    "PLURAL",
+    "VERSION",
+    "Problem",
+    "RagDeployment",
+    "RagDeploymentSpec",
+    "SpecError",
+    "manifest",
+    "parse",
+    "schema",
+]
+schema = manifest

@@ -1,0 +1,162 @@
+"""The whole resource: ``RagDeployment``, its spec and its metadata."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ragkube_operator.crd.base import Duration, Image, Part, part
+from ragkube_operator.crd.cache import Cache
+from ragkube_operator.crd.common import LocalObject, Placement, Resources, SecretKeyRef
+from ragkube_operator.crd.documents import Documents
+from ragkube_operator.crd.models import LLM, Embedding, Retrieval
+from ragkube_operator.crd.rules import Rule
+from ragkube_operator.crd.store import VectorStore
+
+GROUP = "ragkube.dev"
+VERSION = "v1alpha1"
+API_VERSION = f"{GROUP}/{VERSION}"
+KIND = "RagDeployment"
+PLURAL = "ragdeployments"
+
+API_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}}
+NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
+
+
+class Api(Placement):
+    """The HTTP API that answers questions and takes documents."""
+
+    replicas: Annotated[int, Field(ge=1, le=100)] = 2
+    """Pods."""
+    image: Image | None = None
+    """Image of API and workers; absent: the one of the operator that first saw this resource."""
+    resources: Resources = Field(
+        default_factory=lambda: Resources.model_validate(API_RESOURCES),
+        json_schema_extra={"default": API_RESOURCES},
+    )
+    """Resources of each pod."""
+    max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
+    """Requests that one pod works on at the same time; more are refused with 503 and Retry-After."""
+    request_timeout: Duration = "60s"
+    """Time that a request may take; a pod that is replaced ends only after it."""
+    log_level: Literal["Debug", "Info", "Warning", "Error"] = "Info"
+    """Least severe events that are logged."""
+
+
+class Workers(Placement):
+    """The worker that keeps the index up with the sources; it runs only when there are any."""
+
+    resources: Resources = Field(
+        default_factory=lambda: Resources.model_validate(API_RESOURCES),
+        json_schema_extra={"default": API_RESOURCES},
+    )
+    """Resources of the pod."""
+
+
+class Auth(Part):
+    """Who may use the API."""
+
+    mode: Literal["ApiKey", "None"] = "ApiKey"
+    """`ApiKey`: requests carry a key. `None`: everyone who reaches the Service may do everything."""
+    admin_key_secret_ref: SecretKeyRef | None = None
+    """The administrator's key; absent: the operator generates Secret `<name>-admin-key`, key `key`."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="self.mode == 'ApiKey' || !has(self.adminKeySecretRef)",
+            message="adminKeySecretRef is used only with mode ApiKey: remove it or change mode",
+            holds=lambda self: self.mode == "ApiKey" or self.admin_key_secret_ref is None,
+            field="adminKeySecretRef",
+            reason="FieldValueForbidden",
+        ),
+    )
+
+
+class Network(Part):
+    """NetworkPolicies."""
+
+    policy: Literal["Enabled", "Disabled"] = "Enabled"
+    """`Enabled`: only our own pods reach Redis and Weaviate; the API is open to the cluster."""
+
+
+class RagDeploymentSpec(Part):
+    """What the platform should be. Every field has a default: an empty spec gives a working platform."""
+
+    paused: bool = False
+    """True: the operator leaves everything as it is."""
+    deletion_policy: Literal["Delete", "Retain"] = "Delete"
+    """What happens to the volumes of managed databases when this resource is deleted."""
+    image_pull_secrets: Annotated[
+        list[LocalObject],
+        Field(
+            max_length=8,
+            json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["name"]},
+        ),
+    ] = Field(default_factory=list)
+    """Secrets with the credentials of image registries, for every pod."""
+    api: Api = part(Api)
+    """The HTTP API."""
+    workers: Workers = part(Workers)
+    """The worker that follows the sources."""
+    auth: Auth = part(Auth)
+    """Who may use the API."""
+    cache: Cache = part(Cache)
+    """Caching of answers."""
+    vector_store: VectorStore = part(VectorStore)
+    """Where documents, passages and vectors are kept."""
+    embedding: Embedding = part(Embedding)
+    """What turns text into vectors."""
+    llm: LLM = part(LLM)
+    """What writes the answers."""
+    retrieval: Retrieval = part(Retrieval)
+    """How documents are cut and how passages are found."""
+    documents: Documents = part(Documents)
+    """Limits of one document, and where documents come from."""
+    network: Network = part(Network)
+    """NetworkPolicies."""
+
+
+class Metadata(BaseModel):
+    """The parts of an object's metadata that matter here."""
+
+    model_config = ConfigDict(extra="ignore", frozen=True)
+
+    name: str
+    namespace: str = "default"
+    uid: str = ""
+    generation: int = 0
+    labels: dict[str, str] = Field(default_factory=dict)
+    annotations: dict[str, str] = Field(default_factory=dict)
+    deletion_timestamp: str | None = Field(default=None, alias="deletionTimestamp")
+
+
+class RagDeployment(Part):
+    """Question answering over your own documents, as one resource."""
+
+    api_version: Literal["ragkube.dev/v1alpha1"] = API_VERSION
+    kind: Literal["RagDeployment"] = KIND
+    metadata: Metadata
+    spec: RagDeploymentSpec = part(RagDeploymentSpec)
+    status: dict[str, Any] = Field(default_factory=dict)
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel=f"self.metadata.name.matches('{NAME}')",
+            message="the name has at most 40 characters a-z, 0-9 and -, and begins with a letter: "
+            "names of Services and pods are made from it",
+            holds=lambda self: re.search(NAME, self.metadata.name) is not None,
+            field="metadata.name",
+        ),
+    )
+
+    @property
+    def name(self) -> str:
+        """Name of the resource."""
+        return self.metadata.name
+
+    @property
+    def namespace(self) -> str:
+        """Namespace of the resource and of everything it has."""
+        return self.metadata.namespace
