@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest_plugins = ["support.redis", "support.weaviate"]
+
 CI = os.environ.get("CI") == "true"
 SOAK = os.environ.get("RAGKUBE_SOAK") == "1"
 REPOSITORY = Path(__file__).resolve().parent.parent

@@ -1,0 +1,128 @@
+"""One Redis Cluster (or Valkey) connection that heals by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Awaitable, Callable
+from hashlib import sha1
+from typing import Any, TypeVar
+
+import structlog
+from redis.asyncio.cluster import ClusterNode, RedisCluster
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.credentials import CredentialProvider
+from redis.exceptions import NoScriptError, RedisError
+
+from ragkube_api.errors import CacheUnavailableError
+from ragkube_api.settings import RedisCacheBackend
+
+log = structlog.get_logger(__name__)
+T = TypeVar("T")
+
+
+class _PasswordFile(CredentialProvider):
+    """Reads the password at every new connection, so that a rotated one is taken up without a restart."""
+
+    def __init__(self, settings: RedisCacheBackend) -> None:
+        self._username = settings.username
+        self._file = settings.password_file
+
+    def get_credentials(self) -> tuple[str] | tuple[str, str]:
+        """Without a file there is nothing to authenticate with."""
+        password = self._file.read_text().strip() if self._file else ""
+        return (self._username, password) if self._username else (password,)
+
+    async def get_credentials_async(self) -> tuple[str] | tuple[str, str]:
+        """The same off the event loop: the file may be on a slow volume."""
+        return await asyncio.to_thread(self.get_credentials)
+
+
+class Script:
+    """A Lua script and its digest."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+class RedisClient:
+    """Runs operations with a deadline and turns every failure into ``CacheUnavailableError``.
+
+    A failed operation starts one background task that reads the cluster's topology again from the given node
+    names (resolved anew), without the deadline of the request: one unreachable address does not keep it from
+    healing, nor does a cluster whose every pod has a new one.
+    """
+
+    def __init__(self, settings: RedisCacheBackend) -> None:
+        self._timeout = settings.timeout_seconds
+        self._client = _client(settings)
+        self._healing: asyncio.Task[None] | None = None
+
+    async def run(self, operation: Callable[[RedisCluster], Awaitable[T]]) -> T:
+        """The operation's result within the configured timeout."""
+        try:
+            async with asyncio.timeout(self._timeout):
+                await self._client.initialize()  # else the first commands go to any node
+                return await operation(self._client)
+        except (RedisError, OSError, TimeoutError) as error:
+            self._heal()
+            log.warning("redis.failed", error=type(error).__name__, detail=str(error)[:300])
+            raise CacheUnavailableError("The cache does not answer.", retry_after=2) from error
+
+    async def script(self, script: Script, keys: list[str], arguments: list[bytes | str | int]) -> Any:
+        """Run a script in one round trip; the server is sent its text only when it does not know it yet."""
+
+        async def call(client: RedisCluster) -> Any:
+            try:
+                return await client.execute_command("EVALSHA", script.sha, len(keys), *keys, *arguments)
+            except NoScriptError:
+                return await client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
+
+        return await self.run(call)
+
+    async def close(self) -> None:
+        """Close every connection."""
+        if self._healing is not None:
+            self._healing.cancel()
+            await asyncio.gather(self._healing, return_exceptions=True)
+        with contextlib.suppress(RedisError, OSError):
+            await self._client.aclose()
+            await self._client.nodes_manager.aclose()
+            await self._client.nodes_manager.aclose("startup_nodes")
+
+    def _heal(self) -> None:
+        if self._healing is None or self._healing.done():
+            self._healing = asyncio.create_task(self._read_topology(), name="redis-heal")
+
+    async def _read_topology(self) -> None:
+        try:
+            await self._client.initialize()
+        except (RedisError, OSError, TimeoutError) as error:
+            log.debug("redis.away", error=type(error).__name__, detail=str(error)[:300])
+
+
+def _client(settings: RedisCacheBackend) -> RedisCluster:
+    nodes = [_node(address) for address in settings.nodes]
+    tls: dict[str, Any] = {}
+    if settings.tls:
+        tls = {"ssl": True, "ssl_ca_certs": str(settings.tls_ca_file) if settings.tls_ca_file else None}
+    return RedisCluster(
+        startup_nodes=nodes,
+        dynamic_startup_nodes=False,  # names outlive addresses
+        reinitialize_steps=0,  # else every fifth redirection closes connections in use
+        require_full_coverage=False,  # one lost shard must not take the tenants of the others along
+        credential_provider=_PasswordFile(settings) if settings.password_file else None,
+        socket_timeout=settings.timeout_seconds / 2,
+        socket_connect_timeout=settings.timeout_seconds / 2,
+        retry=Retry(NoBackoff(), 1),
+        client_name="ragkube",
+        protocol=2,
+        **tls,
+    )
+
+
+def _node(address: str) -> ClusterNode:
+    host, _, port = address.rpartition(":")
+    return ClusterNode(host.strip("[]"), int(port))

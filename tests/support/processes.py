@@ -1,0 +1,116 @@
+"""Real servers as local processes: find the program, start it, wait for it, and leave nothing behind."""
+
+from __future__ import annotations
+
+import ctypes
+import functools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+T = TypeVar("T")
+_PR_SET_PDEATHSIG = 1
+
+
+@functools.cache
+def tool(name: str) -> Path:
+    """The path of a real program; skips the test where the machine has none.
+
+    Order: ``RAGKUBE_TOOL_<NAME>``, the test bench (which builds or unpacks it once), ``PATH``.
+    """
+    named = os.environ.get(f"RAGKUBE_TOOL_{name.upper().replace('-', '_')}")
+    if named:
+        return Path(named)
+    command = [sys.executable, str(REPOSITORY / "hack" / "cluster" / "cluster.py"), "tool", name]
+    result = subprocess.run(command, capture_output=True, text=True, check=False)
+    lines = result.stdout.split()
+    if result.returncode == 0 and lines and Path(lines[-1]).exists():
+        return Path(lines[-1])
+    found = shutil.which(name)
+    if found:
+        return Path(found)
+    reason = (result.stderr.strip().splitlines() or ["no output"])[-1]
+    pytest.skip(f"this machine has no {name}: {reason}")
+
+
+def free_ports(count: int) -> list[int]:
+    """Ports that nobody listens on now."""
+    sockets = [socket.socket() for _ in range(count)]
+    try:
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        return [int(each.getsockname()[1]) for each in sockets]
+    finally:
+        for each in sockets:
+            each.close()
+
+
+def wait_for(what: str, probe: Callable[[], T], *, seconds: float = 60) -> T:
+    """The first truthy result of ``probe``; errors of connections count as "not yet"."""
+    deadline = time.monotonic() + seconds
+    last: object = None
+    while time.monotonic() < deadline:
+        try:
+            value = probe()
+        except (OSError, RuntimeError) as error:
+            last = error
+        else:
+            if value:
+                return value
+            last = value
+        time.sleep(0.05)
+    raise AssertionError(f"{what} did not happen within {seconds:g} s; last: {last!r}")
+
+
+class Process:
+    """One server. It dies with this process, also when that is killed."""
+
+    def __init__(
+        self, command: Sequence[str | Path], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.command = [str(part) for part in command]
+        self.log = log
+        self.env = {**os.environ, **(env or {})}
+        self._running: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self.log.open("ab") as output:
+            self._running = subprocess.Popen(
+                self.command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,
+                env=self.env, cwd=self.log.parent, preexec_fn=_die_with_parent,
+            )  # fmt: skip
+
+    def kill(self) -> None:
+        """As a lost node: no goodbye."""
+        if self._running is not None:
+            self._running.kill()
+            self._running.wait()
+            self._running = None
+
+    def freeze(self) -> None:
+        self._signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        self._signal(signal.SIGCONT)
+
+    @property
+    def alive(self) -> bool:
+        return self._running is not None and self._running.poll() is None
+
+    def _signal(self, number: signal.Signals) -> None:
+        assert self._running is not None
+        self._running.send_signal(number)
+
+
+def _die_with_parent() -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
