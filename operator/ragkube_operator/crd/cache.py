@@ -7,7 +7,7 @@ from typing import Annotated, ClassVar, Literal
 from pydantic import Field
 
 from ragkube_operator.crd.base import Duration, Endpoint, Image, Part, part
-from ragkube_operator.crd.common import Placement, Resources, SecretKeyRef, Storage
+from ragkube_operator.crd.common import Placement, Resources, SecretKeyRef, Storage, sized
 from ragkube_operator.crd.rules import Rule, UpdateRule, union
 
 REDIS_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}
@@ -31,10 +31,7 @@ class ManagedRedis(Placement):
     """Primaries; each holds a part of the keys."""
     replicas_per_shard: Annotated[int, Field(ge=0, le=5)] = 1
     """Replicas of each primary, one of which takes over when it fails."""
-    resources: Resources = Field(
-        default_factory=lambda: Resources.model_validate(REDIS_RESOURCES),
-        json_schema_extra={"default": REDIS_RESOURCES},
-    )
+    resources: Resources = sized(REDIS_RESOURCES)
     """Resources of each pod; the memory limit decides how much is cached."""
     storage: Storage | None = None
     """Persistent volumes; absent: the cache starts empty after all pods of a shard are replaced."""
@@ -44,7 +41,8 @@ class ExternalRedis(Part):
     """A Redis Cluster (or Valkey in cluster mode) that exists already."""
 
     nodes: Annotated[
-        list[Endpoint], Field(min_length=1, max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"})
+        list[Endpoint],
+        Field(min_length=1, max_length=32, json_schema_extra={"x-kubernetes-list-type": "set"}),
     ]
     """Some of its nodes as `host:port`; they tell the others."""
     tls: bool = False

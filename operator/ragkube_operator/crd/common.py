@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, cast
 
-from pydantic import Field, StringConstraints
+from pydantic import Field, JsonValue, StringConstraints
 
 from ragkube_operator.crd.base import ObjectName, Part, Quantity, amount
 from ragkube_operator.crd.rules import Rule, UpdateRule
@@ -30,6 +30,14 @@ class LocalObject(Part):
 
     name: ObjectName
     """Name of the object."""
+
+
+def sized(default: dict[str, dict[str, str]]) -> Any:
+    """A field with the resources of a part's pods."""
+    return Field(
+        default_factory=lambda: Resources.model_validate(default),
+        json_schema_extra=cast("dict[str, JsonValue]", {"default": default}),
+    )
 
 
 def _requests_fit(resources: Resources) -> bool:

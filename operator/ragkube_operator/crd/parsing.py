@@ -55,7 +55,7 @@ def parse(manifest: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) 
     try:
         deployment = RagDeployment.model_validate(cleaned)
     except ValidationError as error:
-        raise SpecError([_problem(detail, cleaned) for detail in error.errors()]) from error
+        raise SpecError([_problem(detail) for detail in error.errors()]) from error
     before = RagDeployment.model_validate(_without_nulls(old)) if old is not None else None
     problems = [*_duplicates(deployment, ""), *_violations(deployment, before, "")]
     if problems:
@@ -109,7 +109,7 @@ _SIZES = {
 }
 
 
-def _problem(detail: ErrorDetails, manifest: Any) -> Problem:
+def _problem(detail: ErrorDetails) -> Problem:
     path, kind, value = _path(detail["loc"]), detail["type"], detail["input"]
     context = detail.get("ctx", {})
     if kind == "missing":
@@ -208,7 +208,7 @@ def _violations(model: Part, old: Any, path: str) -> Iterator[Problem]:
     """Rules that do not hold, in this object and in those inside it."""
     for rule in type(model).rules:
         if not _holds(rule, model, old):
-            yield _violation(rule, model, path)
+            yield _violation(rule, path)
     for wire, value, _ in _children(model):
         before = next((v for w, v, _ in _children(old) if w == wire), None) if old is not None else None
         here = f"{path}.{wire}" if path else wire
@@ -232,6 +232,6 @@ def _holds(rule: Rule, model: Part, old: Any) -> bool:
     return rule.holds(model)
 
 
-def _violation(rule: Rule, model: Part, path: str) -> Problem:
+def _violation(rule: Rule, path: str) -> Problem:
     where = ".".join(filter(None, (path, rule.field)))
     return Problem(where, {}, rule.message, KINDS[rule.reason])

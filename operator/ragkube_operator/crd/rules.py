@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 Reason = Literal["FieldValueInvalid", "FieldValueRequired", "FieldValueForbidden"]
 
@@ -25,7 +25,7 @@ class Rule:
 
     cel: str
     message: str
-    holds: Callable[[Any], bool]
+    holds: Callable[..., bool]
     field: str | None = None
     reason: Reason = "FieldValueInvalid"
 
@@ -42,8 +42,6 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class UpdateRule(Rule):
     """What must hold between an object and what it was before: ``holds`` is called with (new, old)."""
-
-    holds: Callable[[Any, Any], bool]
 
 
 def union(discriminator: str, **members: bool) -> tuple[Rule, ...]:

@@ -95,7 +95,9 @@ def _parts(base: type[Part]) -> list[type[Part]]:
     return [found for child in base.__subclasses__() for found in (child, *_parts(child))]
 
 
-def _convert(node: dict[str, Any], definitions: dict[str, Any], models: dict[str, type[Part]]) -> dict[str, Any]:
+def _convert(
+    node: dict[str, Any], definitions: dict[str, Any], models: dict[str, type[Part]]
+) -> dict[str, Any]:
     node = _resolved(node, definitions)
     model = models.get(node.pop("x-model", ""))
     result = {key: copy.deepcopy(value) for key, value in node.items() if key not in _DROPPED}
@@ -129,5 +131,3 @@ def _resolved(node: dict[str, Any], definitions: dict[str, Any]) -> dict[str, An
         outer = {key: value for key, value in node.items() if key != "$ref"}
         node = {**definitions[name], **outer, "x-model": name}
     return node
-
-

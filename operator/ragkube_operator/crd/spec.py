@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ragkube_operator.crd.base import Duration, Image, Part, part
 from ragkube_operator.crd.cache import Cache
-from ragkube_operator.crd.common import LocalObject, Placement, Resources, SecretKeyRef
+from ragkube_operator.crd.common import LocalObject, Placement, Resources, SecretKeyRef, sized
 from ragkube_operator.crd.documents import Documents
 from ragkube_operator.crd.models import LLM, Embedding, Retrieval
 from ragkube_operator.crd.rules import Rule
@@ -32,10 +32,7 @@ class Api(Placement):
     """Pods."""
     image: Image | None = None
     """Image of API and workers; absent: the one of the operator that first saw this resource."""
-    resources: Resources = Field(
-        default_factory=lambda: Resources.model_validate(API_RESOURCES),
-        json_schema_extra={"default": API_RESOURCES},
-    )
+    resources: Resources = sized(API_RESOURCES)
     """Resources of each pod."""
     max_concurrency: Annotated[int, Field(ge=1, le=10_000)] = 64
     """Requests that one pod works on at the same time; more are refused with 503 and Retry-After."""
@@ -48,10 +45,7 @@ class Api(Placement):
 class Workers(Placement):
     """The worker that keeps the index up with the sources; it runs only when there are any."""
 
-    resources: Resources = Field(
-        default_factory=lambda: Resources.model_validate(API_RESOURCES),
-        json_schema_extra={"default": API_RESOURCES},
-    )
+    resources: Resources = sized(API_RESOURCES)
     """Resources of the pod."""
 
 
@@ -135,8 +129,8 @@ class Metadata(BaseModel):
 class RagDeployment(Part):
     """Question answering over your own documents, as one resource."""
 
-    api_version: Literal["ragkube.dev/v1alpha1"] = API_VERSION
-    kind: Literal["RagDeployment"] = KIND
+    api_version: Literal["ragkube.dev/v1alpha1"] = "ragkube.dev/v1alpha1"
+    kind: Literal["RagDeployment"] = "RagDeployment"
     metadata: Metadata
     spec: RagDeploymentSpec = part(RagDeploymentSpec)
     status: dict[str, Any] = Field(default_factory=dict)

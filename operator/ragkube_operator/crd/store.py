@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import Field, StringConstraints
 
 from ragkube_operator.crd.base import Host, Image, Part, Port, amount, part
-from ragkube_operator.crd.common import Placement, Resources, SecretKeyRef, Storage
+from ragkube_operator.crd.common import Placement, Resources, SecretKeyRef, Storage, sized
 from ragkube_operator.crd.rules import Rule, UpdateRule, union
 
 WEAVIATE_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
@@ -20,10 +20,7 @@ class ManagedWeaviate(Placement):
     """Image of the server; absent: `semitechnologies/weaviate:1.39.0`."""
     replicas: Annotated[int, Field(ge=1, le=30)] = 1
     """Nodes: 1, or 3 and more (then every document is stored three times). It can only grow."""
-    resources: Resources = Field(
-        default_factory=lambda: Resources.model_validate(WEAVIATE_RESOURCES),
-        json_schema_extra={"default": WEAVIATE_RESOURCES},
-    )
+    resources: Resources = sized(WEAVIATE_RESOURCES)
     """Resources of each pod."""
     storage: Storage = part(Storage)
     """The volume of each pod."""
@@ -53,6 +50,9 @@ class ExternalWeaviate(Part):
     """Speak TLS to both."""
     api_key_secret_ref: SecretKeyRef | None = None
     """API key; absent: anonymous access."""
+    collection_prefix: Annotated[str, StringConstraints(pattern=r"^[A-Z][A-Za-z0-9]{0,63}$")] | None = None
+    """What the names of our collections begin with; absent: made from namespace and name, so that deployments
+    can share a Weaviate."""
     replication_factor: Annotated[int, Field(ge=1, le=9)] = 1
     """On how many of its nodes each document is stored."""
 

@@ -1,0 +1,24 @@
+"""What rendering knows besides the resource."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+REDIS_IMAGE = "redis:8.0"
+VALKEY_IMAGE = "valkey/valkey:8.1"
+WEAVIATE_IMAGE = "semitechnologies/weaviate:1.39.0"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """Where and by whom a resource is rendered.
+
+    ``api_image`` is used where the resource names none. Nothing but it may depend on the operator's version,
+    so that an upgrade of the operator replaces no pod.
+    """
+
+    api_image: str
+    operator_version: str
+    redis_image: str = REDIS_IMAGE
+    valkey_image: str = VALKEY_IMAGE
+    weaviate_image: str = WEAVIATE_IMAGE

@@ -1,0 +1,68 @@
+"""NetworkPolicies: the API is open to the cluster, the databases only to those who need them."""
+
+from __future__ import annotations
+
+from ragkube_operator.crd import RagDeployment
+from ragkube_operator.render import names, pods
+from ragkube_operator.render.pods import Manifest
+from ragkube_operator.render.weaviate import PEER_PORTS
+
+
+def objects(deployment: RagDeployment) -> list[Manifest]:
+    """One policy for each part that runs, or nothing."""
+    spec = deployment.spec
+    if spec.network.policy == "Disabled":
+        return []
+    found = [_policy(deployment, names.api(deployment.name), "api", [_rule(None, names.API_PORT)])]
+    if spec.documents.sources:
+        found.append(_policy(deployment, names.worker(deployment.name), "worker", []))
+    if spec.cache.enabled and spec.cache.redis.type == "Managed":
+        found.append(_policy(deployment, names.redis(deployment.name), "redis", _redis(deployment)))
+    if spec.vector_store.weaviate.type == "Managed":
+        found.append(_policy(deployment, names.weaviate(deployment.name), "weaviate", _weaviate(deployment)))
+    return found
+
+
+def _redis(deployment: RagDeployment) -> list[Manifest]:
+    clients = [_pods(deployment, "api"), _pods(deployment, "worker"), _operator()]
+    return [
+        _rule(clients, names.REDIS_PORT),
+        _rule([_pods(deployment, "redis")], names.REDIS_PORT, names.REDIS_BUS_PORT),
+    ]
+
+
+def _weaviate(deployment: RagDeployment) -> list[Manifest]:
+    clients = [_pods(deployment, "api"), _pods(deployment, "worker")]
+    peers = _rule([_pods(deployment, "weaviate")], *PEER_PORTS.values(), names.WEAVIATE_HTTP_PORT)
+    peers["ports"].append({"port": PEER_PORTS["gossip"], "protocol": "UDP"})
+    return [_rule(clients, names.WEAVIATE_HTTP_PORT, names.WEAVIATE_GRPC_PORT), peers]
+
+
+def _pods(deployment: RagDeployment, component: names.Component) -> Manifest:
+    return {"podSelector": {"matchLabels": names.selector(deployment.name, component)}}
+
+
+def _operator() -> Manifest:
+    """The operator's pods in whatever namespace it runs."""
+    return {"namespaceSelector": {}, "podSelector": {"matchLabels": names.OPERATOR_LABELS}}
+
+
+def _rule(sources: list[Manifest] | None, *ports: int) -> Manifest:
+    """Who may reach which ports; None: everyone."""
+    rule: Manifest = {"ports": [{"port": port, "protocol": "TCP"} for port in ports]}
+    return rule if sources is None else {"from": sources, **rule}
+
+
+def _policy(
+    deployment: RagDeployment, name: str, component: names.Component, ingress: list[Manifest]
+) -> Manifest:
+    return {
+        "apiVersion": "networking.k8s.io/v1",
+        "kind": "NetworkPolicy",
+        "metadata": pods.metadata(deployment, name, component),
+        "spec": {
+            "podSelector": {"matchLabels": names.selector(deployment.name, component)},
+            "policyTypes": ["Ingress"],
+            "ingress": ingress,
+        },
+    }

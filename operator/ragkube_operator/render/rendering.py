@@ -1,0 +1,31 @@
+"""All parts together, in the order in which they are applied."""
+
+from __future__ import annotations
+
+from ragkube_operator.crd import RagDeployment
+from ragkube_operator.render import api, network, redis, weaviate, worker
+from ragkube_operator.render.context import Context
+from ragkube_operator.render.pods import Manifest
+
+RANK = [
+    "ServiceAccount",
+    "ConfigMap",
+    "Service",
+    "NetworkPolicy",
+    "PodDisruptionBudget",
+    "StatefulSet",
+    "Deployment",
+]
+"""What a pod needs comes before it."""
+
+
+def render(deployment: RagDeployment, context: Context) -> list[Manifest]:
+    """Every object that belongs to a resource, besides the generated Secrets, in apply order."""
+    found = [
+        *api.objects(deployment, context),
+        *redis.objects(deployment, context),
+        *weaviate.objects(deployment, context),
+        *worker.objects(deployment, context),
+        *network.objects(deployment),
+    ]
+    return sorted(found, key=lambda manifest: RANK.index(manifest["kind"]))
