@@ -13,13 +13,14 @@ from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
 from redis.credentials import CredentialProvider
-from redis.exceptions import NoScriptError, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.settings import RedisCacheBackend
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
+_FAILURES = (RedisError, RedisClusterException, OSError, TimeoutError)
 
 
 class _PasswordFile(CredentialProvider):
@@ -66,7 +67,7 @@ class RedisClient:
             async with asyncio.timeout(self._timeout):
                 await self._client.initialize()  # else the first commands go to any node
                 return await operation(self._client)
-        except (RedisError, OSError, TimeoutError) as error:
+        except _FAILURES as error:
             self._heal()
             log.warning("redis.failed", error=type(error).__name__, detail=str(error)[:300])
             raise CacheUnavailableError("The cache does not answer.", retry_after=2) from error
@@ -87,7 +88,7 @@ class RedisClient:
         if self._healing is not None:
             self._healing.cancel()
             await asyncio.gather(self._healing, return_exceptions=True)
-        with contextlib.suppress(RedisError, OSError):
+        with contextlib.suppress(*_FAILURES):
             await self._client.aclose()
             await self._client.nodes_manager.aclose()
             await self._client.nodes_manager.aclose("startup_nodes")
@@ -99,7 +100,7 @@ class RedisClient:
     async def _read_topology(self) -> None:
         try:
             await self._client.initialize()
-        except (RedisError, OSError, TimeoutError) as error:
+        except _FAILURES as error:
             log.debug("redis.away", error=type(error).__name__, detail=str(error)[:300])
 
 

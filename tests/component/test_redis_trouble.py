@@ -1,0 +1,311 @@
+"""A Redis Cluster that breaks: never a stale answer, and it heals by itself."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+
+from ragkube_api.adapters.redis_cache import open_redis
+from ragkube_api.errors import CacheUnavailableError
+from ragkube_api.ports import AnswerCache
+from ragkube_api.settings import RedisCacheBackend
+from support.processes import REPOSITORY, free_ports
+from support.redis import RedisServers, start_cluster, tool
+
+T = TypeVar("T")
+TENANT = "acme"
+SLOT_KEY = "{test:acme}"
+
+pytestmark = pytest.mark.component("redis")
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[RedisServers]:
+    """One of its own: these tests break it."""
+    servers = start_cluster("redis", tmp_path, password="old")
+    yield servers
+    servers.stop()
+
+
+@pytest.fixture
+def persistent_cluster(tmp_path: Path) -> Iterator[RedisServers]:
+    servers = start_cluster("redis", tmp_path, persistent=True)
+    yield servers
+    servers.stop()
+
+
+@asynccontextmanager
+async def opened(settings: RedisCacheBackend, *, lease: float = 15) -> AsyncIterator[AnswerCache]:
+    async with open_redis(settings, lease_seconds=lease) as backend:
+        yield backend.answers
+
+
+async def eventually(action: Callable[[], Awaitable[T]], *, seconds: float = 45) -> T:
+    """The first result that is no outage."""
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            return await action()
+        except CacheUnavailableError:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.05)
+
+
+async def fill(cache: AnswerCache, value: bytes = b"answer") -> bool:
+    found = await cache.lookup(TENANT, "k")
+    return await cache.store(TENANT, "k", value, found.fence, 600)
+
+
+async def value_of(cache: AnswerCache) -> bytes | None:
+    answer = (await cache.lookup(TENANT, "k")).answer
+    return answer.value if answer else None
+
+
+async def wait_until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < deadline, "it did not happen"
+        await asyncio.sleep(0.05)
+
+
+@pytest.mark.proves("R3")
+async def test_it_starts_without_redis_and_finds_it_later(tmp_path: Path) -> None:
+    servers = RedisServers(tool("redis-server"), tmp_path, password="x")
+    try:
+        async with opened(servers.settings(timeout_seconds=0.5)) as cache:
+            with pytest.raises(CacheUnavailableError) as caught:
+                await cache.lookup(TENANT, "k")
+            assert "127.0.0.1" not in caught.value.message
+            with pytest.raises(CacheUnavailableError):
+                await cache.ping()
+            servers.start()
+            servers.form()
+            await eventually(cache.ping)
+            assert await eventually(lambda: fill(cache))
+    finally:
+        servers.stop()
+
+
+@pytest.mark.proves("R3")
+async def test_without_redis_no_write_begins(cluster: RedisServers) -> None:
+    async with opened(cluster.settings(timeout_seconds=0.5)) as cache:
+        await fill(cache)
+        cluster.stop()
+        wrote = False
+        with pytest.raises(CacheUnavailableError):
+            async with cache.writing(TENANT):
+                wrote = True
+        assert not wrote
+
+
+@pytest.mark.proves("R3")
+async def test_a_restart_from_disk_brings_no_old_answer_back(persistent_cluster: RedisServers) -> None:
+    servers = persistent_cluster
+    async with opened(servers.settings()) as cache:
+        assert await fill(cache)
+        fence = (await cache.lookup(TENANT, "k")).fence
+        servers.stop()
+        servers.start()
+        servers.wait_until_whole()
+        assert await eventually(lambda: value_of(cache)) is None
+        assert not await eventually(lambda: cache.store(TENANT, "k", b"old", fence, 600))
+        assert await fill(cache)
+
+
+@pytest.mark.proves("C2", "R3")
+async def test_after_a_failover_nothing_from_before_is_served(cluster: RedisServers) -> None:
+    async with opened(cluster.settings()) as cache:
+        assert await fill(cache)
+        fence = (await cache.lookup(TENANT, "k")).fence
+        lost = cluster.primary_of(SLOT_KEY)
+        cluster.processes[lost].kill()
+        await asyncio.to_thread(cluster.wait_for_failover, SLOT_KEY, lost=lost)
+        assert await eventually(lambda: value_of(cache)) is None
+        assert not await eventually(lambda: cache.store(TENANT, "k", b"old", fence, 600))
+        assert await eventually(lambda: fill(cache))
+        await eventually(cache.ping)
+
+
+@pytest.mark.proves("R3")
+async def test_a_write_survives_a_failover_in_the_middle(cluster: RedisServers) -> None:
+    async with opened(cluster.settings()) as cache, opened(cluster.settings()) as other:
+        async with cache.writing(TENANT):
+            lost = cluster.primary_of(SLOT_KEY)
+            cluster.processes[lost].kill()
+            await asyncio.to_thread(cluster.wait_for_failover, SLOT_KEY, lost=lost)
+            fence = (await eventually(lambda: other.lookup(TENANT, "k"))).fence
+
+            async def refused() -> bool:
+                found = await eventually(lambda: other.lookup(TENANT, "k"))
+                return not await eventually(lambda: other.store(TENANT, "k", b"half", found.fence, 60))
+
+            await wait_until(refused)
+        assert await value_of(other) is None
+        assert not await other.store(TENANT, "k", b"half", fence, 60)
+        assert await fill(other)
+
+
+@pytest.mark.proves("R3")
+async def test_a_frozen_primary_costs_little_and_is_replaced(cluster: RedisServers) -> None:
+    async with opened(cluster.settings(timeout_seconds=0.5)) as cache:
+        assert await fill(cache)
+        lost = cluster.primary_of(SLOT_KEY)
+        cluster.processes[lost].freeze()
+        try:
+            began = asyncio.get_running_loop().time()
+            with pytest.raises(CacheUnavailableError):
+                await cache.lookup(TENANT, "k")
+            assert asyncio.get_running_loop().time() - began < 10
+            assert await eventually(lambda: value_of(cache)) is None
+        finally:
+            cluster.processes[lost].thaw()
+        assert await eventually(lambda: fill(cache))
+
+
+@pytest.mark.proves("C2")
+async def test_a_writer_that_is_killed_is_cleaned_up_after(cluster: RedisServers) -> None:
+    settings = cluster.settings()
+    program = (
+        "import asyncio, sys\n"
+        "from ragkube_api.adapters.redis_cache import open_redis\n"
+        "from ragkube_api.settings import RedisCacheBackend\n"
+        "async def main():\n"
+        "    settings = RedisCacheBackend.model_validate_json(sys.argv[1])\n"
+        "    async with open_redis(settings, lease_seconds=2) as backend, backend.answers.writing('acme'):\n"
+        "        print('writing', flush=True)\n"
+        "        await asyncio.Event().wait()\n"
+        "asyncio.run(main())\n"
+    )
+    async with opened(settings) as cache:
+        command = [sys.executable, "-c", program, settings.model_dump_json()]
+        writer = subprocess.Popen(
+            command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPOSITORY / "api")}
+        )
+        assert writer.stdout is not None
+        assert b"writing" in await asyncio.to_thread(writer.stdout.readline)
+        during = (await cache.lookup(TENANT, "k")).fence
+        assert not await cache.store(TENANT, "k", b"half", during, 600)
+        writer.send_signal(signal.SIGKILL)
+        writer.wait()
+        writer.stdout.close()
+        await wait_until(lambda: fill(cache))
+        assert not await cache.store(TENANT, "k", b"half", during, 600), "from before the clean-up"
+        assert await value_of(cache) == b"answer"
+
+
+@pytest.mark.proves("C2")
+async def test_a_write_outlives_its_first_lease(cluster: RedisServers) -> None:
+    async with opened(cluster.settings(), lease=1) as cache, opened(cluster.settings()) as other:
+        async with cache.writing(TENANT):
+            until = asyncio.get_running_loop().time() + 2.5
+            while asyncio.get_running_loop().time() < until:
+                assert not await fill(other), "somebody filled during the write"
+                await asyncio.sleep(0.05)
+        assert await fill(other)
+
+
+@pytest.mark.proves("R3")
+async def test_a_write_that_loses_redis_is_given_up_before_its_lease_ends(cluster: RedisServers) -> None:
+    finished = False
+    async with opened(cluster.settings(timeout_seconds=0.3), lease=2) as cache:
+        with pytest.raises(CacheUnavailableError):
+            async with cache.writing(TENANT):
+                cluster.stop()
+                await asyncio.sleep(20)
+                finished = True
+    assert not finished
+
+
+@pytest.mark.proves("R3")
+async def test_an_end_that_cannot_be_recorded_is_said_and_made_up_for(
+    persistent_cluster: RedisServers,
+) -> None:
+    servers = persistent_cluster
+    async with opened(servers.settings(timeout_seconds=0.5)) as cache:
+        assert await fill(cache)
+        with pytest.raises(CacheUnavailableError):
+            async with cache.writing(TENANT):
+                servers.stop()
+        servers.start()
+        servers.wait_until_whole()
+        assert await eventually(lambda: value_of(cache)) is None
+        await wait_until(lambda: eventually(lambda: fill(cache)))
+
+
+@pytest.mark.proves("S3")
+async def test_a_new_password_needs_no_restart(cluster: RedisServers) -> None:
+    settings = cluster.settings()
+    async with opened(settings) as cache:
+        assert await fill(cache)
+        assert settings.password_file is not None
+        for index in range(len(cluster.ports)):
+            cluster.call(index, "CONFIG", "SET", "masterauth", "new", "requirepass", "new")
+        cluster.password = "new"
+        settings.password_file.write_text("new")
+        for index in range(len(cluster.ports)):
+            cluster.call(index, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
+        assert await eventually(lambda: value_of(cache)) == b"answer"
+
+
+class _Name:
+    """A fixed address that leads to another server each time, like a Service's name."""
+
+    def __init__(self) -> None:
+        (self.port,) = free_ports(1)
+        self.target = 0
+
+    @asynccontextmanager
+    async def serving(self) -> AsyncIterator[None]:
+        server = await asyncio.start_server(self._relay, "127.0.0.1", self.port)
+        yield
+        server.close()
+
+    async def _relay(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            upstream = await asyncio.open_connection("127.0.0.1", self.target)
+        except OSError:
+            writer.close()
+            return
+        await asyncio.gather(self._pump(reader, upstream[1]), self._pump(upstream[0], writer))
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        except OSError:
+            pass
+        finally:
+            writer.close()
+
+
+@pytest.mark.proves("R3")
+async def test_it_finds_a_cluster_whose_every_node_has_a_new_address(tmp_path: Path) -> None:
+    name = _Name()
+    first = await asyncio.to_thread(start_cluster, "redis", tmp_path / "first")
+    second: RedisServers | None = None
+    try:
+        name.target = first.ports[0]
+        settings = RedisCacheBackend(nodes=[f"127.0.0.1:{name.port}"], key_prefix="test", timeout_seconds=0.5)
+        async with name.serving(), opened(settings) as cache:
+            assert await eventually(lambda: fill(cache))
+            first.stop()
+            second = await asyncio.to_thread(start_cluster, "redis", tmp_path / "second")
+            name.target = second.ports[3]
+            assert await eventually(lambda: value_of(cache)) is None
+            assert await eventually(lambda: fill(cache))
+    finally:
+        first.stop()
+        if second is not None:
+            second.stop()
