@@ -1,0 +1,37 @@
+"""The HTTP application over a runtime. Nothing global: two applications in one process share nothing."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, FastAPI
+
+from ragkube_api import __version__, problems
+from ragkube_api.context import Runtime
+from ragkube_api.middleware import Gateway
+from ragkube_api.routes import documents, operations, query, uploads
+
+
+def create_app(runtime: Runtime) -> Gateway:
+    """The API with all its routes."""
+    return _application(
+        runtime, (query.router, uploads.router, documents.router, operations.sources, operations.probes)
+    )
+
+
+def create_worker_app(runtime: Runtime) -> Gateway:
+    """Probes and metrics only, for a process that answers no questions."""
+    return _application(runtime, (operations.probes,))
+
+
+def _application(runtime: Runtime, routers: tuple[APIRouter, ...]) -> Gateway:
+    app = FastAPI(
+        title="ragkube",
+        version=__version__,
+        description="Questions answered from your own documents, with citations.",
+        redoc_url=None,
+        separate_input_output_schemas=False,
+    )
+    app.state.runtime = runtime
+    problems.install(app, runtime.telemetry)
+    for router in routers:
+        app.include_router(router)
+    return Gateway(app, runtime)

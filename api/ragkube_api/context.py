@@ -1,0 +1,40 @@
+"""What a running application consists of. ``runtime.build`` makes it; routes only use it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ragkube_api.auth import Authenticator
+from ragkube_api.ports import AnswerCache, Answerer, Embedder, SourceBoard, VectorStore
+from ragkube_api.services.answering import Answering
+from ragkube_api.services.health import Health
+from ragkube_api.services.ingestion import Ingestion
+from ragkube_api.services.sources import SourceSync
+from ragkube_api.settings import Settings
+from ragkube_api.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Backends:
+    """The adapters behind the ports; ``fallback`` answers while the language model is away."""
+
+    store: VectorStore
+    embedder: Embedder
+    answerer: Answerer
+    fallback: Answerer | None
+    cache: AnswerCache
+    board: SourceBoard
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """Settings, adapters and services of one process."""
+
+    settings: Settings
+    backends: Backends
+    telemetry: Telemetry
+    authenticator: Authenticator
+    answering: Answering
+    ingestion: Ingestion
+    sources: SourceSync
+    health: Health

@@ -1,0 +1,69 @@
+"""One process from settings to its end: the API, or the worker that keeps sources in a shared store."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+
+from ragkube_api import runtime as composition
+from ragkube_api.app import create_app, create_worker_app
+from ragkube_api.context import Runtime
+from ragkube_api.serving import listen, serve
+from ragkube_api.settings import EmbeddedStore, Settings
+from ragkube_api.telemetry import configure_logging
+
+
+def run(settings: Settings, *, worker: bool) -> None:
+    """Serve until a signal. Raises ``StartupError`` when it cannot begin."""
+    configure_logging(settings.log)
+    listener = listen(settings.server)
+    with asyncio.Runner(loop_factory=_new_loop) as runner:
+        runner.run(_main(settings, listener, worker=worker))
+
+
+def _new_loop() -> asyncio.AbstractEventLoop:
+    try:
+        import uvloop
+    except ImportError:  # not on this platform
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
+
+
+async def _main(settings: Settings, listener: socket.socket, *, worker: bool) -> None:
+    async with AsyncExitStack() as stack:
+        stack.callback(listener.close)
+        runtime = await composition.build(settings, stack)
+        # A store inside the process has no other owner that could fill it.
+        if worker or isinstance(settings.store, EmbeddedStore):
+            await stack.enter_async_context(_in_background(runtime))
+        app = create_worker_app(runtime) if worker else create_app(runtime)
+
+        def started() -> None:
+            host, port = listener.getsockname()[:2]
+            runtime.telemetry.log.info(
+                "started", url=f"http://{host}:{port}", role="worker" if worker else "api",
+                store=settings.store.kind, cache=settings.cache.backend.kind,
+                embedder=runtime.backends.embedder.name, llm=settings.llm.kind,
+            )  # fmt: skip
+
+        await serve(app, listener, settings.server, runtime.health, runtime.telemetry, started)
+    runtime.telemetry.log.info("stopped")
+
+
+@asynccontextmanager
+async def _in_background(runtime: Runtime) -> AsyncIterator[None]:
+    """Synchronise sources while the block runs; a fault there is logged and does not end the process."""
+    task = asyncio.create_task(runtime.sources.run())
+
+    def ended(done: asyncio.Task[None]) -> None:
+        if not done.cancelled() and done.exception() is not None:
+            runtime.telemetry.log.error("source_failed", exc_info=done.exception())
+
+    task.add_done_callback(ended)
+    try:
+        yield
+    finally:
+        task.cancel()
+        await asyncio.wait([task])

@@ -1,0 +1,176 @@
+"""Composition root: settings in, a running application out. Adapters are imported only when they are used."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
+from typing import assert_never
+
+from ragkube_api import settings as s
+from ragkube_api.auth import Authenticator, authenticator
+from ragkube_api.context import Backends, Runtime
+from ragkube_api.ports import AnswerCache, Answerer, Embedder, SourceBoard, VectorStore
+from ragkube_api.services.answering import Answering, CachePolicy
+from ragkube_api.services.health import Dependency, Health
+from ragkube_api.services.ingestion import Ingestion
+from ragkube_api.services.sources import SourceSync
+from ragkube_api.telemetry import Telemetry
+
+__all__ = ["Backends", "Runtime", "assemble", "build"]
+
+_PARSER_THREADS = 2
+
+
+async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
+    """Open everything the settings name; the stack closes it in reverse order.
+
+    Raises:
+        StartupError: something local cannot be used (a locked or read-only directory).
+    """
+    embedder = await _embedder(settings.embedding, stack)
+    store = await _store(settings.store, embedder, stack)
+    cache, board = await _cache(settings.cache.backend, stack)
+    answerer, fallback = await _answerers(settings.llm, embedder, stack)
+    return assemble(settings, Backends(store, embedder, answerer, fallback, cache, board), stack)
+
+
+def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) -> Runtime:
+    """Build the services over adapters that are open."""
+    telemetry = Telemetry()
+    auth = authenticator(settings.auth)
+    ingestion = _ingestion(settings, backends, telemetry, stack)
+    sources = SourceSync(
+        settings.documents.sources, store=backends.store, ingestion=ingestion, board=backends.board,
+        telemetry=telemetry,
+    )  # fmt: skip
+    return Runtime(
+        settings=settings,
+        backends=backends,
+        telemetry=telemetry,
+        authenticator=auth,
+        answering=_answering(settings, backends, ingestion.text_revision, telemetry),
+        ingestion=ingestion,
+        sources=sources,
+        health=Health(_dependencies(backends, auth), telemetry),
+    )
+
+
+def _ingestion(
+    settings: s.Settings, backends: Backends, telemetry: Telemetry, stack: AsyncExitStack
+) -> Ingestion:
+    executor = ThreadPoolExecutor(_PARSER_THREADS, thread_name_prefix="parse")
+    stack.callback(executor.shutdown, wait=False, cancel_futures=True)
+    ingestion = Ingestion(
+        store=backends.store,
+        embedder=backends.embedder,
+        cache=backends.cache,
+        executor=executor,
+        max_bytes=settings.documents.max_bytes,
+        chunk_characters=settings.retrieval.chunk_characters,
+        sources=frozenset(source.name for source in settings.documents.sources),
+        timeout_seconds=settings.server.request_timeout_seconds,
+        telemetry=telemetry,
+    )
+    stack.push_async_callback(ingestion.finish)
+    return ingestion
+
+
+def _answering(
+    settings: s.Settings, backends: Backends, text_revision: str, telemetry: Telemetry
+) -> Answering:
+    cache = settings.cache
+    policy = CachePolicy(
+        enabled=cache.enabled,
+        level="l1" if isinstance(cache.backend, s.MemoryCacheBackend) else "redis",
+        ttl_seconds=cache.answer_ttl_seconds,
+        max_bytes=cache.max_answer_bytes,
+    )
+    return Answering(
+        store=backends.store,
+        embedder=backends.embedder,
+        answerer=backends.answerer,
+        fallback=backends.fallback,
+        cache=backends.cache,
+        policy=policy,
+        text_revision=text_revision,
+        timeout_seconds=settings.server.request_timeout_seconds,
+        telemetry=telemetry,
+    )
+
+
+def _dependencies(backends: Backends, auth: Authenticator) -> tuple[Dependency, ...]:
+    async def check_auth() -> None:
+        auth.check()
+
+    llm: Callable[[], Awaitable[None]] = backends.answerer.ping
+    return (
+        Dependency("store", backends.store.ping, required=True),
+        Dependency("cache", backends.cache.ping),
+        Dependency("embedder", backends.embedder.ping),
+        Dependency("llm", llm),
+        Dependency("auth", check_auth, required=True),
+    )
+
+
+async def _embedder(settings: s.EmbeddingSettings, stack: AsyncExitStack) -> Embedder:
+    match settings:
+        case s.WordllamaEmbedding():
+            from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
+
+            return WordllamaEmbedder.load(settings.dimensions)
+        case s.OpenAIEmbedding():
+            from ragkube_api.adapters.openai_embedder import open_openai_embedder
+
+            return await stack.enter_async_context(open_openai_embedder(settings))
+        case _ as never:
+            assert_never(never)
+
+
+async def _store(settings: s.StoreSettings, embedder: Embedder, stack: AsyncExitStack) -> VectorStore:
+    dimensions = embedder.dimensions
+    match settings:
+        case s.EmbeddedStore():
+            from ragkube_api.adapters.embedded_store import open_embedded_store
+
+            opening = open_embedded_store(settings.path, dimensions=dimensions, embedder=embedder.name)
+            return await stack.enter_async_context(opening)
+        case s.WeaviateStore():
+            from ragkube_api.adapters.weaviate_store import open_weaviate_store
+
+            return await stack.enter_async_context(open_weaviate_store(settings, dimensions=dimensions))
+        case _ as never:
+            assert_never(never)
+
+
+async def _cache(settings: s.CacheBackend, stack: AsyncExitStack) -> tuple[AnswerCache, SourceBoard]:
+    match settings:
+        case s.MemoryCacheBackend():
+            from ragkube_api.adapters.memory_cache import MemoryAnswerCache, MemorySourceBoard
+
+            answers = MemoryAnswerCache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
+            return answers, MemorySourceBoard()
+        case s.RedisCacheBackend():
+            from ragkube_api.adapters.redis_cache import open_redis
+
+            redis = await stack.enter_async_context(open_redis(settings))
+            return redis.answers, redis.sources
+        case _ as never:
+            assert_never(never)
+
+
+async def _answerers(
+    settings: s.LLMSettings, embedder: Embedder, stack: AsyncExitStack
+) -> tuple[Answerer, Answerer | None]:
+    from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
+
+    extractive = ExtractiveAnswerer(embedder)
+    match settings:
+        case s.ExtractiveLLM():
+            return extractive, None
+        case s.AnthropicLLM():
+            from ragkube_api.adapters.anthropic_answerer import open_anthropic_answerer
+
+            return await stack.enter_async_context(open_anthropic_answerer(settings)), extractive
+        case _ as never:
+            assert_never(never)

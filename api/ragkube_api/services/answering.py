@@ -1,0 +1,259 @@
+"""From a question to an answer: cache, retrieval, answerer, and what is done when one of them is away."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+from ragkube_api.domain import CacheLookup, Fence, Filters, Generation, Passage, SearchQuery, Usage, Vectors
+from ragkube_api.errors import (
+    CacheUnavailableError,
+    EmbedderUnavailableError,
+    FieldProblem,
+    InvalidRequestError,
+    LLMUnavailableError,
+)
+from ragkube_api.ports import AnswerCache, Answerer, Embedder, VectorStore
+from ragkube_api.services import answer_codec
+from ragkube_api.services.deadline import deadline
+from ragkube_api.telemetry import Telemetry
+
+# Kept back from the model's time so that an extractive answer still fits into the request's deadline.
+_FALLBACK_RESERVE = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked; ``text`` is normalised when it is answered."""
+
+    tenant: str
+    text: str
+    k: int
+    alpha: float
+    filters: Filters = field(default_factory=dict)
+    model: str | None = None
+    read_cache: bool = True
+    write_cache: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class CacheReport:
+    """Where the answer came from."""
+
+    status: Literal["hit", "miss", "stale", "bypass"]
+    level: Literal["l1", "redis"] | None = None
+    kind: Literal["exact", "semantic"] | None = None
+    age_s: float | None = None
+    similarity: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """An answer, how it came about, and what was missing."""
+
+    generation: Generation
+    cache: CacheReport
+    degraded: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How answers are cached; ``level`` is the name reported for a hit."""
+
+    enabled: bool
+    level: Literal["l1", "redis"]
+    ttl_seconds: int
+    max_bytes: int
+
+
+class Answering:
+    """Answers questions over a store. Every dependency is a port."""
+
+    def __init__(
+        self,
+        *,
+        store: VectorStore,
+        embedder: Embedder,
+        answerer: Answerer,
+        fallback: Answerer | None,
+        cache: AnswerCache,
+        policy: CachePolicy,
+        text_revision: str,
+        timeout_seconds: float,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._embedder = embedder
+        self._answerer = answerer
+        self._fallback = fallback
+        self._cache = cache
+        self._policy = policy
+        self._text_revision = text_revision
+        self._timeout = timeout_seconds
+        self._telemetry = telemetry
+
+    async def answer(self, question: Question) -> Answer:
+        """Answer within the deadline; raises the errors of the ports it cannot do without."""
+        model = self._model(question.model)
+        async with deadline(self._timeout):
+            ends = time.monotonic() + self._timeout
+            attempt = _Attempt(question, answer_codec.normalise(question.text), model, ends)
+            answer = await self._from_cache_or_fresh(attempt)
+        for reason in answer.degraded:
+            self._telemetry.degraded.labels(reason).inc()
+        return answer
+
+    def _model(self, requested: str | None) -> str | None:
+        default, allowed = self._answerer.default_model, self._answerer.allowed_models
+        if requested is None or requested == default or requested in allowed:
+            return requested or default
+        choice = f"choose one of: {', '.join(sorted(allowed))}" if allowed else "no model can be chosen here"
+        problem = FieldProblem("model", f"not available; {choice}")
+        raise InvalidRequestError(f"model: {problem.message}", problems=(problem,))
+
+    async def _from_cache_or_fresh(self, attempt: _Attempt) -> Answer:
+        key = self._key(attempt)
+        lookup = await self._lookup(attempt, key)
+        hit = self._decode(lookup) if attempt.question.read_cache else None
+        if hit is not None:
+            return hit
+        consulted = lookup is not None and attempt.question.read_cache
+        if consulted:
+            self._telemetry.cache_misses.labels("exact").inc()
+        generation = await self._generate(attempt)
+        if lookup is not None and generation.complete and not attempt.degraded:
+            await self._store_answer(attempt, key, generation, lookup.fence)
+        return Answer(generation, CacheReport("miss" if consulted else "bypass"), tuple(attempt.degraded))
+
+    def _key(self, attempt: _Attempt) -> str:
+        question = attempt.question
+        state = f"{self._answerer.revision}|{self._embedder.name}|{self._text_revision}"
+        return answer_codec.exact_key(
+            question=attempt.text, k=question.k, alpha=question.alpha,
+            filters=question.filters, model=attempt.model, state=state,
+        )  # fmt: skip
+
+    async def _lookup(self, attempt: _Attempt, key: str) -> CacheLookup | None:
+        if not self._policy.enabled or not attempt.question.write_cache:
+            return None
+        try:
+            return await self._cache.lookup(attempt.question.tenant, key)
+        except CacheUnavailableError as error:
+            self._cache_is_away(attempt, error)
+            return None
+
+    def _decode(self, lookup: CacheLookup | None) -> Answer | None:
+        if lookup is None or lookup.answer is None:
+            return None
+        try:
+            generation = answer_codec.decode(lookup.answer.value)
+        except answer_codec.CorruptEntryError as error:
+            self._telemetry.cache_errors.labels("corrupt").inc()
+            self._telemetry.log.warning("cache_entry_corrupt", cause=str(error))
+            return None
+        self._telemetry.cache_hits.labels(self._policy.level, "exact").inc()
+        age = round(lookup.answer.age_seconds, 3)
+        return Answer(generation, CacheReport("hit", self._policy.level, "exact", age))
+
+    async def _store_answer(self, attempt: _Attempt, key: str, generation: Generation, fence: Fence) -> None:
+        value = answer_codec.encode(generation)
+        if len(value) > self._policy.max_bytes:
+            self._telemetry.cache_errors.labels("oversized").inc()
+            return
+        try:
+            await self._cache.store(attempt.question.tenant, key, value, fence, self._policy.ttl_seconds)
+        except CacheUnavailableError as error:
+            self._cache_is_away(attempt, error)
+
+    async def _generate(self, attempt: _Attempt) -> Generation:
+        started = time.perf_counter()
+        passages = await self._retrieve(attempt)
+        self._telemetry.retrieval.observe(time.perf_counter() - started)
+        if self._fallback is None:
+            return await self._ask(self._answerer, attempt, passages, attempt.remaining())
+        reserve = self._timeout * _FALLBACK_RESERVE
+        try:
+            return await self._ask(self._answerer, attempt, passages, attempt.remaining() - reserve)
+        except LLMUnavailableError as error:
+            self._telemetry.log.warning(
+                "llm_call", outcome="unavailable", cause=str(error.__cause__ or error)
+            )
+            attempt.degraded.append("llm-unavailable")
+            return await self._ask(self._fallback, attempt, passages, attempt.remaining())
+
+    async def _retrieve(self, attempt: _Attempt) -> Sequence[Passage]:
+        question = attempt.question
+        alpha = question.alpha
+        try:
+            vector = await self._embedder.embed_query(attempt.text)
+        except EmbedderUnavailableError as error:
+            if alpha == 1:
+                raise
+            self._telemetry.log.warning("embedder_unavailable", cause=str(error.__cause__ or error))
+            attempt.degraded.append("embedder-unavailable")
+            alpha, vector = 0.0, self._no_vector()
+        query = SearchQuery(
+            text=attempt.text, vector=vector, k=question.k, alpha=alpha, filters=question.filters
+        )
+        return await self._store.search(question.tenant, query)
+
+    def _no_vector(self) -> Vectors:
+        return np.zeros(self._embedder.dimensions, dtype=np.float32)
+
+    async def _ask(
+        self, answerer: Answerer, attempt: _Attempt, passages: Sequence[Passage], seconds: float
+    ) -> Generation:
+        # Only a model that differs from the answerer's own is passed on, and the fallback has none.
+        model = attempt.model if answerer is self._answerer else None
+        started = time.perf_counter()
+        try:
+            generation = await answerer.answer(
+                attempt.text, passages, model=model, timeout_seconds=max(seconds, 0.001)
+            )
+        except LLMUnavailableError:
+            self._telemetry.llm_calls.labels(model or "", "unavailable").inc()
+            raise
+        if generation.answerer == "llm":
+            self._record_call(generation, time.perf_counter() - started)
+        return generation
+
+    def _record_call(self, generation: Generation, seconds: float) -> None:
+        telemetry, model, usage = self._telemetry, generation.model or "", generation.usage
+        outcome = "ok" if generation.complete else "incomplete"
+        telemetry.llm_calls.labels(model, outcome).inc()
+        telemetry.llm_tokens.labels(model, "input").inc(usage.input_tokens)
+        telemetry.llm_tokens.labels(model, "output").inc(usage.output_tokens)
+        telemetry.llm_cost.labels(model).inc(generation.cost_usd)
+        telemetry.log.info(
+            "llm_call", model=model, outcome=outcome, input_tokens=usage.input_tokens,
+            output_tokens=usage.output_tokens, cost_usd=generation.cost_usd,
+            latency_ms=round(seconds * 1000, 1),
+        )  # fmt: skip
+
+    def _cache_is_away(self, attempt: _Attempt, error: CacheUnavailableError) -> None:
+        self._telemetry.cache_errors.labels("unavailable").inc()
+        self._telemetry.log.warning("cache_unavailable", cause=str(error.__cause__ or error))
+        if "cache-unavailable" not in attempt.degraded:
+            attempt.degraded.append("cache-unavailable")
+
+
+@dataclass(slots=True)
+class _Attempt:
+    """One question on its way, and what turned out to be missing."""
+
+    question: Question
+    text: str
+    model: str | None
+    ends: float
+    degraded: list[str] = field(default_factory=list)
+
+    def remaining(self) -> float:
+        return self.ends - time.monotonic()
+
+
+FREE = Usage()
+"""What an answer from the cache costs."""

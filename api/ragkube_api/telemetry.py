@@ -1,0 +1,148 @@
+"""Metrics and logs: the one place that names them.
+
+Metrics live in a registry of their own per application. Logs are events with fields, one JSON line each;
+``EVENTS`` lists every event the data plane writes.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import secrets
+import sys
+from typing import Any, Final
+
+import orjson
+import structlog
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
+from structlog.typing import FilteringBoundLogger, Processor
+
+from ragkube_api.settings import LogSettings
+
+EVENTS: Final = {
+    "started": "the process serves (url, store, cache, embedder, llm)",
+    "stopping": "a signal asked the process to end (signal, drain_seconds)",
+    "stopped": "the process has ended",
+    "request": "one HTTP request (method, route, path, status, latency_ms, tenant, cache; slow=true above 1 s)",
+    "request_refused": "a request failed on purpose (code, status, cause)",
+    "request_failed": "a request failed by a fault of ours (exception)",
+    "llm_call": "one call of a language model (model, outcome, input_tokens, output_tokens, cost_usd, latency_ms)",
+    "cache_unavailable": "the cache could not be reached; the request went on without it",
+    "cache_entry_corrupt": "a cached value could not be read and counts as a miss",
+    "embedder_unavailable": "a question could not be embedded; it was searched by words only",
+    "document_indexed": "a document was added or replaced (tenant, document, version, chunks, latency_ms)",
+    "document_deleted": "a document was removed (tenant, document)",
+    "source_synced": "one pass over a source has ended (source, total, indexed, unchanged, deleted, failed)",
+    "source_file_failed": "a file of a source could not be indexed (source, path, code, detail)",
+    "source_failed": "a pass over a source was given up and will be repeated (source, detail)",
+    "source_board_unavailable": "the progress of a source could not be published",
+}
+"""Event name → what it says and its fields. ``trace_id`` stands in every line that belongs to a request."""
+
+_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
+_TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
+
+
+class Telemetry:
+    """Counters of one application and the logger it writes to."""
+
+    def __init__(self) -> None:
+        registry = CollectorRegistry()
+        self.registry = registry
+        self.log: FilteringBoundLogger = structlog.get_logger("ragkube_api")
+        self.requests = Counter(
+            "rag_requests_total", "HTTP requests.", ["route", "method", "status"], registry=registry
+        )
+        self.request_latency = Histogram(
+            "rag_request_latency_seconds", "Time to the end of the response.", ["route"],
+            buckets=_LATENCY, registry=registry,
+        )  # fmt: skip
+        self.in_flight = Gauge(
+            "rag_requests_in_flight", "Requests being answered, probes not counted.", registry=registry
+        )
+        self.cache_hits = Counter(
+            "rag_cache_hits_total", "Answers from the cache.", ["level", "kind"], registry=registry
+        )
+        self.cache_misses = Counter(
+            "rag_cache_misses_total", "Look-ups that found no valid answer.", ["kind"], registry=registry
+        )
+        self.cache_errors = Counter(
+            "rag_cache_errors_total",
+            "Cache troubles: unavailable, corrupt (entry unreadable), oversized (answer not stored).",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.llm_calls = Counter(
+            "rag_llm_calls_total", "Calls of a language model.", ["model", "outcome"], registry=registry
+        )
+        self.llm_tokens = Counter(
+            "rag_llm_tokens_total", "Tokens, as the provider counted them.", ["model", "direction"],
+            registry=registry,
+        )  # fmt: skip
+        self.llm_cost = Counter(
+            "rag_llm_cost_dollars", "Cost of the calls in US dollars.", ["model"], registry=registry
+        )
+        self.degraded = Counter(
+            "rag_degraded_answers_total", "Answers given without a part that was away.", ["reason"],
+            registry=registry,
+        )  # fmt: skip
+        self.documents_indexed = Counter(
+            "rag_documents_indexed_total",
+            "Writes of documents: created, replaced, unchanged, deleted, failed.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.retrieval = Histogram(
+            "rag_retrieval_seconds", "Embedding of the question and search.", buckets=_LATENCY,
+            registry=registry,
+        )  # fmt: skip
+        self.dependency_up = Gauge(
+            "rag_dependency_up", "1 when the dependency answers.", ["dependency"], registry=registry
+        )
+        ProcessCollector(registry=registry)
+
+
+def new_trace_id() -> str:
+    """32 hexadecimal digits, as in W3C Trace Context."""
+    return secrets.token_hex(16)
+
+
+def trace_id_of(traceparent: str | None) -> str:
+    """The trace the caller is in, or a new one when it names none (or not a valid one)."""
+    match = _TRACEPARENT.fullmatch(traceparent or "")
+    if match is None or not match[1].strip("0") or not match[2].strip("0"):
+        return new_trace_id()
+    if traceparent is not None and traceparent.startswith("00-") and match[3]:
+        return new_trace_id()
+    return match[1]
+
+
+def configure_logging(settings: LogSettings) -> None:
+    """Send our events and the libraries' warnings to standard output. Entry points call it, once."""
+    level = logging.getLevelNamesMapping()[settings.level.upper()]
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+    ]
+    render: list[Processor] = (
+        [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
+        if settings.format == "json"
+        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+    )
+    structlog.configure(
+        processors=[*shared, *render],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(sys.stdout),
+        cache_logger_on_first_use=True,
+    )
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *render],
+        )
+    )
+    logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def _json(event: Any, **_: Any) -> str:
+    return orjson.dumps(event, default=repr, option=orjson.OPT_NON_STR_KEYS).decode()
