@@ -1,0 +1,253 @@
+"""The only Kubernetes client code: dict manifests in wire spelling, server-side apply, discovery."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any
+from urllib.parse import quote
+
+import aiohttp
+from kubernetes.aio import config
+from kubernetes.aio.client.api_client import ApiClient
+from kubernetes.aio.client.configuration import Configuration
+
+from ragkube_operator.errors import ConfigurationError, KubeError
+from ragkube_operator.metrics import Metrics
+
+Manifest = dict[str, Any]
+_Pairs = list[tuple[str, str]]
+# the package ships without annotations
+_load_file: Any = config.load_kube_config
+_load_pod: Any = config.load_incluster_config
+
+FIELD_MANAGER = "ragkube"
+USER_AGENT = "ragkube-operator"
+_APPLY = "application/apply-patch+yaml"
+_DISCOVERY_SECONDS = 60.0
+_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind as manifests name it."""
+
+    api_version: str
+    kind: str
+
+    @classmethod
+    def of(cls, manifest: Mapping[str, Any]) -> Kind:
+        """The kind of a manifest."""
+        return cls(manifest["apiVersion"], manifest["kind"])
+
+    @property
+    def group(self) -> str:
+        """The API group; empty for the core."""
+        return self.api_version.rpartition("/")[0]
+
+    def __str__(self) -> str:
+        """``Deployment.apps``, as kubectl spells it."""
+        return f"{self.kind}.{self.group}" if self.group else self.kind
+
+
+@dataclass(frozen=True)
+class Resource:
+    """Where a kind is served."""
+
+    plural: str
+    namespaced: bool
+
+
+async def configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
+    """The address and the credentials: of a kubeconfig when given, of the pod otherwise."""
+    result = Configuration()
+    try:
+        if kubeconfig:
+            await _load_file(config_file=kubeconfig, context=context, client_configuration=result)
+        else:
+            _load_pod(client_configuration=result)
+    except (config.ConfigException, OSError) as error:
+        where = kubeconfig or "the pod's service account"
+        raise ConfigurationError(f"cannot read the cluster's address from {where}: {error}") from error
+    return result
+
+
+@dataclass(frozen=True)
+class Credentials:
+    """What another client needs to speak to the same API server; the token is never shown."""
+
+    server: str
+    ca_file: str | None
+    insecure: bool
+    certificate_file: str | None
+    key_file: str | None
+    token: str | None = field(repr=False)
+
+
+async def credentials(settings: Configuration) -> Credentials:
+    """The credentials as they are now: a pod's token is read again when it was renewed."""
+    token = await settings.get_api_key_with_prefix("BearerToken")
+    words = (token or "").split()
+    return Credentials(
+        server=settings.host,
+        ca_file=settings.ssl_ca_cert,
+        insecure=not settings.verify_ssl,
+        certificate_file=settings.cert_file,
+        key_file=settings.key_file,
+        token=words[-1] if words else None,
+    )
+
+
+@asynccontextmanager
+async def connect(settings: Configuration, metrics: Metrics) -> AsyncIterator[Kube]:
+    """A client that is closed at the end."""
+    async with ApiClient(settings) as api:
+        api.user_agent = USER_AGENT
+        yield Kube(api, metrics)
+
+
+class Kube:
+    """A thin client: one method per verb, every request counted."""
+
+    def __init__(self, api: ApiClient, metrics: Metrics) -> None:
+        self._api = api
+        self._metrics = metrics
+        self._kinds: dict[Kind, Resource] = {}
+        self._looked: dict[str, float] = {}
+
+    async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
+        """The live object, or None."""
+        path = await self._path(kind, namespace, name)
+        try:
+            return await self._call("get", kind, "GET", path)
+        except KubeError as error:
+            if error.not_found:
+                return None
+            raise
+
+    async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
+        """The live objects that carry the labels."""
+        query = [("labelSelector", selector)] if selector else []
+        found = await self._call("list", kind, "GET", await self._path(kind, namespace), query)
+        stamp = {"apiVersion": kind.api_version, "kind": kind.kind}
+        return [{**stamp, **item} for item in found.get("items") or []]
+
+    async def apply(self, manifest: Manifest, *, subresource: str = "") -> Manifest:
+        """Server-side apply as the field manager ``ragkube``; takes over fields of others."""
+        kind = Kind.of(manifest)
+        metadata = manifest["metadata"]
+        path = await self._path(kind, metadata.get("namespace"), metadata["name"])
+        if subresource:
+            path = f"{path}/{subresource}"
+        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+        return await self._call("apply", kind, "PATCH", path, query, manifest, content=_APPLY)
+
+    async def create(self, manifest: Manifest) -> Manifest:
+        """Create; raises when it exists."""
+        kind = Kind.of(manifest)
+        path = await self._path(kind, manifest["metadata"].get("namespace"))
+        return await self._call("create", kind, "POST", path, [("fieldManager", FIELD_MANAGER)], manifest)
+
+    async def merge(self, kind: Kind, namespace: str, name: str, change: Manifest) -> Manifest:
+        """A JSON merge patch, guarded by the resourceVersion inside it where that matters."""
+        path = await self._path(kind, namespace, name)
+        query = [("fieldManager", FIELD_MANAGER)]
+        return await self._call(
+            "patch", kind, "PATCH", path, query, change, content="application/merge-patch+json"
+        )
+
+    async def delete(self, manifest: Manifest) -> None:
+        """Delete exactly this object (not a later one of the same name); gone already is fine."""
+        kind = Kind.of(manifest)
+        metadata = manifest["metadata"]
+        path = await self._path(kind, metadata.get("namespace"), metadata["name"])
+        body = {"propagationPolicy": "Background", "preconditions": {"uid": metadata["uid"]}}
+        try:
+            await self._call("delete", kind, "DELETE", path, [], body)
+        except KubeError as error:
+            if error.status not in {404, 409}:
+                raise
+
+    async def serves(self, kind: Kind, *, fresh: bool = False) -> bool:
+        """Whether the cluster has this kind now; asked again at most once a minute while it has not."""
+        if fresh:
+            self._looked.pop(kind.api_version, None)
+        return await self._resource(kind) is not None
+
+    async def _path(self, kind: Kind, namespace: str | None, name: str = "") -> str:
+        resource = await self._resource(kind)
+        if resource is None:
+            raise KubeError(404, "NotFound", f"the cluster does not serve {kind}")
+        parts = [_base(kind.api_version)]
+        if resource.namespaced and namespace:
+            parts.append(f"namespaces/{quote(namespace)}")
+        parts.append(resource.plural)
+        if name:
+            parts.append(quote(name))
+        return "/".join(parts)
+
+    async def _resource(self, kind: Kind) -> Resource | None:
+        if kind not in self._kinds:
+            await self._discover(kind.api_version)
+        return self._kinds.get(kind)
+
+    async def _discover(self, api_version: str) -> None:
+        now = monotonic()
+        if now - self._looked.get(api_version, -_DISCOVERY_SECONDS) < _DISCOVERY_SECONDS:
+            return
+        try:
+            found = await self._call("get", Kind(api_version, "APIResourceList"), "GET", _base(api_version))
+        except KubeError as error:
+            if not error.not_found:
+                raise
+            found = {}
+        self._looked[api_version] = now
+        for item in found.get("resources") or []:
+            if "/" not in item["name"]:
+                resource = Resource(item["name"], item["namespaced"])
+                self._kinds[Kind(api_version, item["kind"])] = resource
+
+    async def _call(
+        self,
+        verb: str,
+        kind: Kind,
+        method: str,
+        path: str,
+        query: _Pairs | None = None,
+        body: Manifest | None = None,
+        *,
+        content: str = "application/json",
+    ) -> Manifest:
+        headers = {"Accept": "application/json", "Content-Type": content}
+        method, url, header, payload, _ = await self._api.param_serialize(
+            method, path, {}, query or [], headers, body, auth_settings=["BearerToken"]
+        )
+        status, text = 0, b""
+        try:
+            answer: Any = await self._api.call_api(method, url, header, payload, _request_timeout=_TIMEOUT)
+            status, text = answer.status, await answer.read()
+        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            raise KubeError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
+        finally:
+            self._metrics.requests.labels(verb, kind.kind, str(status)).inc()
+        return _decode(status, text)
+
+
+def _base(api_version: str) -> str:
+    return f"/apis/{api_version}" if "/" in api_version else f"/api/{api_version}"
+
+
+def _decode(status: int, text: bytes) -> Manifest:
+    try:
+        data = json.loads(text) if text else {}
+    except ValueError:
+        data = {}
+    if not isinstance(data, dict):
+        data = {}
+    if status // 100 == 2:
+        return data
+    message = data.get("message") or text[:300].decode(errors="replace")
+    raise KubeError(status, data.get("reason") or "Unknown", message)

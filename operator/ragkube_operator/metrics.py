@@ -1,0 +1,67 @@
+"""The operator's own metrics, in a registry of their own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+
+
+def _registry() -> CollectorRegistry:
+    registry = CollectorRegistry()
+    ProcessCollector(registry=registry)
+    return registry
+
+
+@dataclass
+class Metrics:
+    """Counters of one operator process."""
+
+    registry: CollectorRegistry = field(default_factory=_registry)
+
+    def __post_init__(self) -> None:
+        """Register every metric."""
+        self.requests = Counter(
+            "ragkube_operator_kube_requests_total",
+            "Requests to the API server",
+            ["verb", "resource", "code"],
+            registry=self.registry,
+        )
+        self.passes = Counter(
+            "ragkube_operator_reconciles_total",
+            "Reconcile passes by how they ended",
+            ["outcome"],
+            registry=self.registry,
+        )
+        self.seconds = Histogram(
+            "ragkube_operator_reconcile_seconds",
+            "Duration of one reconcile pass",
+            registry=self.registry,
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
+        )
+        self.resources = Gauge(
+            "ragkube_operator_resources", "RagDeployments that a worker looks after", registry=self.registry
+        )
+        self.ready = Gauge(
+            "ragkube_operator_resource_ready",
+            "1 when the RagDeployment is Ready",
+            ["namespace", "name"],
+            registry=self.registry,
+        )
+        self.redis_steps = Counter(
+            "ragkube_operator_redis_steps_total",
+            "Steps taken to form or heal Redis Clusters",
+            ["step"],
+            registry=self.registry,
+        )
+
+    def exposition(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def writes(self) -> float:
+        """How many requests could have changed something."""
+        samples = [sample for metric in self.requests.collect() for sample in metric.samples]
+        return sum(
+            s.value for s in samples if s.name.endswith("_total") and s.labels["verb"] not in {"get", "list"}
+        )

@@ -1,0 +1,218 @@
+"""One bounded pass over one RagDeployment: parse > render > converge > observe > report."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+import structlog
+
+from ragkube_operator import status
+from ragkube_operator.crd import API_VERSION, KIND, RagDeployment, SpecError, parse
+from ragkube_operator.engine import DEPLOYMENT, Engine, Outcome, Owner, Ref
+from ragkube_operator.errors import KubeError, StalledError
+from ragkube_operator.kube import FIELD_MANAGER, Kind, Kube, Manifest
+from ragkube_operator.metrics import Metrics
+from ragkube_operator.observation import Observation, Observer, counts
+from ragkube_operator.render import Context, generated_secrets, names, referenced_secrets, render
+from ragkube_operator.secret_store import SecretStore, check
+from ragkube_operator.status import Event, Facts, Part, Reason
+
+log = structlog.get_logger(__name__)
+
+RAG_DEPLOYMENT = Kind(API_VERSION, KIND)
+_EVENT = "v1"
+
+# seconds until the next look when nothing wakes us before
+STEP_SECONDS = 0.3
+WAITING_SECONDS = 2.0
+MISSING_SECONDS = 5.0
+EXTERNAL_SECONDS = 20.0
+STALLED_SECONDS = 60.0
+RESYNC_SECONDS = 300.0
+
+
+@dataclass(frozen=True)
+class Key:
+    """One resource of one life: a re-created one has another uid."""
+
+    namespace: str
+    name: str
+    uid: str
+
+
+@dataclass
+class Report:
+    """What one pass found out and did."""
+
+    facts: Facts
+    again: float
+    events: list[Event] = field(default_factory=list)
+
+
+def _now() -> str:
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+class Reconciler:
+    """Makes the cluster follow the spec, one pass at a time; keeps nothing between passes."""
+
+    def __init__(
+        self, kube: Kube, metrics: Metrics, context: Context, clock: Callable[[], str] = _now
+    ) -> None:
+        self._kube = kube
+        self._metrics = metrics
+        self._context = context
+        self._clock = clock
+        self._engine = Engine(kube)
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Take one pass.
+
+        Returns:
+            Seconds until the next pass, or None when the resource is gone and nothing is left to do.
+
+        Raises:
+            KubeError: a passing failure; it stands in the status where that could be written.
+        """
+        live = await self._kube.get(RAG_DEPLOYMENT, key.namespace, key.name)
+        if live is None or live["metadata"]["uid"] != key.uid or "deletionTimestamp" in live["metadata"]:
+            self._forget(key)
+            return None
+        try:
+            report = await self._pass(live)
+        except KubeError as error:
+            if error.status:
+                await self._report(
+                    live, Report(Facts(live["metadata"]["generation"], retrying=str(error)), 0)
+                )
+            raise
+        await self._report(live, report)
+        return report.again
+
+    async def _pass(self, live: Manifest) -> Report:
+        try:
+            deployment = parse(live)
+        except SpecError as error:
+            # the CRD refuses such specs; one may stem from before an upgrade
+            problem = status.stalled(Reason.INVALID_SPEC, str(error))
+            return Report(Facts(live["metadata"]["generation"], stalled=problem), STALLED_SECONDS)
+        owner = Owner.of(live)
+        store = SecretStore(self._kube, owner.namespace)
+        return await self._converge(live, deployment, owner, store)
+
+    async def _converge(
+        self, live: Manifest, deployment: RagDeployment, owner: Owner, store: SecretStore
+    ) -> Report:
+        secrets = await check(store, referenced_secrets(deployment))
+        image = (live.get("status") or {}).get("apiImage") or self._context.api_image
+        stalled: Part | None = None
+        try:
+            outcome = await self._apply(deployment, owner, store, image, held=not secrets.ready)
+        except StalledError as error:
+            # what runs is still looked after: a stalled change must not stop the healing of Redis
+            log.warning("stalled", reason=error.reason, message=error.message, owner=owner.name)
+            stalled = status.stalled(error.reason, error.message)
+            outcome = Outcome(live=await self._engine.observe(owner))
+        observer = Observer(
+            self._kube,
+            self._metrics,
+            deployment,
+            store,
+            outcome,
+            live.get("status") or {},
+            act=not deployment.spec.paused,
+        )
+        seen = await observer.parts(secrets)
+        fields = {
+            "url": names.url(deployment.name, deployment.namespace),
+            "version": self._context.operator_version,
+            "apiImage": image,
+            **counts(deployment, outcome),
+        }
+        facts = Facts(
+            live["metadata"]["generation"],
+            seen.parts,
+            stalled=stalled,
+            paused=deployment.spec.paused,
+            fields=fields,
+        )
+        return Report(facts, _again(deployment, seen, stalled=stalled is not None), seen.events)
+
+    async def _apply(
+        self, deployment: RagDeployment, owner: Owner, store: SecretStore, image: str, *, held: bool
+    ) -> Outcome:
+        """Write what differs; pods that would miss a Secret are neither started nor rolled."""
+        if deployment.spec.paused:
+            return Outcome(live=await self._engine.observe(owner))
+        await store.ensure(owner, generated_secrets(deployment))
+        context = Context(
+            api_image=image,
+            operator_version=self._context.operator_version,
+            redis_image=self._context.redis_image,
+            valkey_image=self._context.valkey_image,
+            weaviate_image=self._context.weaviate_image,
+        )
+        manifests = render(deployment, context)
+        hold = frozenset(Ref.of(m) for m in manifests if held and Kind.of(m) == DEPLOYMENT)
+        return await self._engine.converge(owner, manifests, held=hold)
+
+    async def _report(self, live: Manifest, report: Report) -> None:
+        """Write the status when it changed, and tell what the change means."""
+        previous = live.get("status") or {}
+        new = status.build(report.facts, previous, self._clock())
+        key = live["metadata"]["namespace"], live["metadata"]["name"]
+        self._metrics.ready.labels(*key).set(new["conditions"][0]["status"] == "True")
+        if status.differs(new, previous):
+            meta = {field: live["metadata"][field] for field in ("namespace", "name", "uid")}
+            body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "status": new}
+            await self._kube.apply(body, subresource="status")
+        for event in [*report.events, *status.events(new, previous)]:
+            await self._tell(live, event)
+
+    async def _tell(self, live: Manifest, event: Event) -> None:
+        meta, now = live["metadata"], self._clock()
+        regarding = {
+            "apiVersion": API_VERSION,
+            "kind": KIND,
+            **{field: meta[field] for field in ("namespace", "name", "uid", "resourceVersion")},
+        }
+        body = {
+            "apiVersion": _EVENT,
+            "kind": "Event",
+            "metadata": {"generateName": f"{meta['name']}.", "namespace": meta["namespace"]},
+            "involvedObject": regarding,
+            "type": event.kind,
+            "reason": event.reason,
+            "message": event.message[:1024],
+            "firstTimestamp": now,
+            "lastTimestamp": now,
+            "count": 1,
+            "source": {"component": FIELD_MANAGER},
+            "reportingComponent": "ragkube.dev/operator",
+        }
+        try:
+            await self._kube.create(body)
+        except KubeError as error:
+            # an event is a courtesy: the status has said it already
+            log.warning("event_lost", reason=event.reason, error=str(error))
+
+    def _forget(self, key: Key) -> None:
+        try:
+            self._metrics.ready.remove(key.namespace, key.name)
+        except KeyError:
+            return
+
+
+def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> float:
+    if seen.stepped:
+        return STEP_SECONDS
+    if not seen.parts["SecretsReady"].ready:
+        return MISSING_SECONDS
+    if stalled:
+        return STALLED_SECONDS
+    if not all(part.ready for part in seen.parts.values()):
+        return WAITING_SECONDS
+    external = deployment.spec.cache.redis.external or deployment.spec.vector_store.weaviate.external
+    return EXTERNAL_SECONDS if external is not None else RESYNC_SECONDS
