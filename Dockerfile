@@ -2,47 +2,38 @@
 ARG PYTHON_IMAGE=python:3.13-slim
 
 FROM ${PYTHON_IMAGE} AS base
-ENV PATH=/opt/venv/bin:/opt/ragkube/lib/bin:$PATH \
-    PYTHONUNBUFFERED=1
+# The code goes into a folder of its own, found by a .pth file: a change of the code changes that layer alone.
+RUN python3 -m venv --without-pip /opt/venv \
+ && /opt/venv/bin/python -c 'import site; open(site.getsitepackages()[0] + "/ragkube.pth", "w").write("/opt/ragkube/lib\n")'
 
-# What the code needs comes first and apart from it: a change of the code reuses these layers.
-FROM base AS build
-ENV PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-# the code goes into a folder of its own, found by a .pth file, so that it is a layer of its own in the image
-RUN python3 -m venv /opt/venv \
- && python -c 'import site; open(site.getsitepackages()[0] + "/ragkube.pth", "w").write("/opt/ragkube/lib\n")'
-
-FROM build AS build-api
-COPY requirements/api.txt /tmp/requirements.txt
-RUN pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt \
- && pip uninstall -y pip
-
-FROM build AS build-operator
-COPY requirements/operator.txt /tmp/requirements.txt
-RUN pip install --require-hashes --only-binary :all: -r /tmp/requirements.txt \
- && pip uninstall -y pip
-
-FROM build AS package
+FROM base AS package
 WORKDIR /src
-RUN pip install 'hatchling>=1.27,<2'
+RUN python3 -m venv /opt/build && /opt/build/bin/pip install --no-cache-dir 'hatchling>=1.27,<2'
 COPY pyproject.toml README.md LICENSE ./
 COPY api api
 COPY operator operator
-# bytecode that is valid whatever the files' times are, so that nothing is compiled at start
-RUN pip install --no-deps --no-build-isolation --no-compile --target /opt/ragkube/lib . \
- && python -m compileall -q --invalidation-mode unchecked-hash /opt/ragkube/lib
+# Bytecode that is valid whatever the files' times are, so that nothing is compiled at start.
+RUN /opt/build/bin/pip install --no-deps --no-build-isolation --no-compile --target /opt/ragkube/lib . \
+ && rm -r /opt/ragkube/lib/bin \
+ && /opt/venv/bin/python -m compileall -q --invalidation-mode unchecked-hash /opt/ragkube/lib
 
 FROM base AS operator
-COPY --from=build-operator /opt/venv /opt/venv
+COPY requirements/operator.txt /opt/ragkube/requirements.txt
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+      --require-hashes --only-binary :all: -r /opt/ragkube/requirements.txt
 COPY --from=package /opt/ragkube/lib /opt/ragkube/lib
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /opt/ragkube
 USER 65532:65532
 ENTRYPOINT ["python", "-m", "ragkube_operator"]
 
 FROM base AS api
-COPY --from=build-api /opt/venv /opt/venv
+COPY requirements/api.txt /opt/ragkube/requirements.txt
+RUN pip --python /opt/venv/bin/python install --no-cache-dir --disable-pip-version-check --root-user-action ignore \
+      --require-hashes --only-binary :all: -r /opt/ragkube/requirements.txt
 COPY --from=package /opt/ragkube/lib /opt/ragkube/lib
 COPY docs /opt/ragkube/docs
+ENV PATH=/opt/venv/bin:$PATH PYTHONUNBUFFERED=1
 WORKDIR /opt/ragkube
 USER 65532:65532
 EXPOSE 8080

@@ -4,7 +4,9 @@
 import sys
 from pathlib import Path
 
-sys.path[0] = str(Path(__file__).resolve().parents[1])  # this file's own folder would shadow the package `cluster`
+sys.path[0] = str(
+    Path(__file__).resolve().parents[1]
+)  # this file's own folder would shadow the package `cluster`
 
 from cluster.testbed.cli import main  # noqa: E402
 

@@ -5,18 +5,25 @@ Debian packages, and the servers come from Debian packages or from their publish
 """
 
 import configparser
+import json
 import os
 import shutil
 import tempfile
 import tomllib
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
-from cluster.testbed import archive, programs, rootfs
+from cluster.testbed import programs, rootfs
+from cluster.testbed.archive import Config, Image, Store
 from cluster.testbed.paths import CHECKOUT, TestbedError, cache_root, digest, locked
 from cluster.testbed.shell import Timer, need, run
 
-SERVERS = {"redis": "redis:8.0", "valkey": "valkey/valkey:8.1", "weaviate": "semitechnologies/weaviate:1.39.0"}
+SERVERS = {
+    "redis": "redis:8.0",
+    "valkey": "valkey/valkey:8.1",
+    "weaviate": "semitechnologies/weaviate:1.39.0",
+}
 PROJECT = ("api", "operator")
 NAMES = (*PROJECT, *SERVERS)
 
@@ -37,37 +44,43 @@ def reference(name: str) -> str:
     raise TestbedError(f"unknown image {name!r}; known: {', '.join(NAMES)}")
 
 
-def archives(names: Sequence[str] = (), *, docker: bool = False) -> list[Path]:
-    """Archives of the images, built where the cache does not have them."""
-    make = _with_docker if docker else _without_docker
-    return [make(name) for name in names or NAMES]
+def store() -> Store:
+    return Store(cache_root() / "images")
 
 
-def _target(name: str, key: str) -> Path:
-    return cache_root() / "images" / f"{name}-{key}.tar"
+def build(names: Sequence[str] = ()) -> list[Image]:
+    """The images, built where the cache does not have them."""
+    return [_build(name) for name in names or NAMES]
 
 
-def _cached(name: str, key: str, make: Callable[[Path], None]) -> Path:
-    target = _target(name, key)
-    if target.exists():
-        target.touch()
-        return target
+def archives(names: Sequence[str] = ()) -> list[Path]:
+    """Archives of the images, built and pulled by Docker."""
+    return [_with_docker(name) for name in names or NAMES]
+
+
+def _cached(name: str, key: str, make: Callable[[], Image]) -> Image:
+    record = store().root / "made" / f"{name}-{key}.json"
     with locked("images"):
-        if not target.exists():
-            target.parent.mkdir(parents=True, exist_ok=True)
-            fresh = target.with_suffix(".part")
-            fresh.unlink(missing_ok=True)
-            with Timer(f"image {reference(name)}"):
-                make(fresh)
-            fresh.rename(target)
-            _forget_old(name, keep=3)
-    return target
+        if record.exists():
+            found = Image(**json.loads(record.read_text()))
+            if found.reference == reference(name) and store().complete(found):
+                record.touch()
+                return found
+        with Timer(f"image {reference(name)}"):
+            image = make()
+        record.parent.mkdir(parents=True, exist_ok=True)
+        record.write_text(json.dumps(asdict(image)))
+        _forget_old(record.parent, name, keep=3)
+    return image
 
 
-def _forget_old(name: str, keep: int) -> None:
-    found = sorted((cache_root() / "images").glob(f"{name}-*.tar"), key=lambda path: path.stat().st_mtime)
-    for old in found[:-keep]:
+def _forget_old(folder: Path, name: str, keep: int) -> None:
+    """Keep the last few builds of an image, so that going back and forth between two states costs nothing."""
+    records = sorted(folder.glob(f"{name}-*.json"), key=lambda path: path.stat().st_mtime)
+    for old in records[:-keep]:
         old.unlink()
+    kept = [Image(**json.loads(record.read_text())) for record in folder.glob("*.json")]
+    store().forget([image for image in kept if store().complete(image)])
 
 
 # -- the project's own ------------------------------------------------------------------------------------------------
@@ -89,44 +102,42 @@ def _files(path: Path) -> Iterator[Path]:
                 yield from _files(child)
 
 
-def _without_docker(name: str) -> Path:
+def _build(name: str) -> Image:
     if name in PROJECT:
-        return _cached(name, source_key(name), lambda target: _buildah(name, target))
+        return _cached(name, source_key(name), lambda: _buildah(name))
     if name == "weaviate":
         program = programs.program("weaviate")
-        return _cached(name, program.parent.name, lambda target: _weaviate(program, target))
+        return _cached(name, program.parent.name, lambda: _weaviate(program))
     root = rootfs.server(name)
-    return _cached(name, root.name, lambda target: _server(name, root, target))
+    return _cached(name, root.name, lambda: _server(name, root))
 
 
-def _server(name: str, root: Path, target: Path) -> None:
+def _server(name: str, root: Path) -> Image:
     server = rootfs.SERVERS[name].programs[0]
-    config = archive.Config(
-        entrypoint=("docker-entrypoint.sh",), command=(server,), user=f"{rootfs.UID}:{rootfs.UID}", workdir="/data"
-    )
-    archive.write(target, reference(name), {"/": root}, config)
+    user = f"{rootfs.UID}:{rootfs.UID}"
+    config = Config(entrypoint=("docker-entrypoint.sh",), command=(server,), user=user, workdir="/data")
+    return store().make(reference(name), {"/": root}, config)
 
 
-def _weaviate(program: Path, target: Path) -> None:
-    config = archive.Config(
-        entrypoint=("/bin/weaviate",),
-        command=("--host", "0.0.0.0", "--port", "8080", "--scheme", "http"),  # as in the public image
-    )
-    with tempfile.TemporaryDirectory() as folder:
-        bundle = Path(folder) / "ca-certificates.crt"
-        bundle.write_bytes(_CERTIFICATES.read_bytes() if _CERTIFICATES.exists() else b"")
-        files = {"/bin/weaviate": program, "/etc/ssl/certs/ca-certificates.crt": bundle}
-        archive.write(target, reference("weaviate"), files, config)
+def _weaviate(program: Path) -> Image:
+    command = ("--host", "0.0.0.0", "--port", "8080", "--scheme", "http")  # as in the public image
+    config = Config(entrypoint=("/bin/weaviate",), command=command)
+    files = {"/bin/weaviate": program}
+    if _CERTIFICATES.exists():
+        files[str(_CERTIFICATES)] = _CERTIFICATES
+    return store().make(reference("weaviate"), files, config)
 
 
-def _buildah(name: str, target: Path) -> None:
+def _buildah(name: str) -> Image:
     need("buildah", "runc")
     base = _python_image()
+    built = f"localhost/ragkube-{name}"
     with tempfile.TemporaryDirectory() as folder:
         command = ["bud", "--isolation", "chroot", "--network", "host", "--layers", "--pull-never"]
-        command += ["--build-arg", f"PYTHON_IMAGE={base}", "--target", name, "-t", f"localhost/ragkube-{name}"]
+        command += ["--build-arg", f"PYTHON_IMAGE={base}", "--target", name, "-t", built]
         buildah(*command, *_machine_volumes(Path(folder)), "-f", str(CHECKOUT / "Dockerfile"), str(CHECKOUT))
-    buildah("push", f"localhost/ragkube-{name}", f"docker-archive:{target}:{reference(name)}")
+    buildah("push", "-q", built, f"oci:{store().root}:{name}")
+    return store().adopt(name, reference(name))
 
 
 def _python_image() -> str:
@@ -154,8 +165,21 @@ def _machine_volumes(folder: Path) -> list[str]:
         parser.read(file)
         for section in {"global", "install"} & set(parser.sections()):
             found |= dict(parser.items(section))
-    wanted = ("INDEX_URL", "EXTRA_INDEX_URL", "FIND_LINKS", "NO_INDEX", "TRUSTED_HOST", "CERT", "PROXY", "DEFAULT_TIMEOUT")
-    found |= {key.lower().replace("_", "-"): os.environ[f"PIP_{key}"] for key in wanted if os.environ.get(f"PIP_{key}")}
+    wanted = (
+        "INDEX_URL",
+        "EXTRA_INDEX_URL",
+        "FIND_LINKS",
+        "NO_INDEX",
+        "TRUSTED_HOST",
+        "CERT",
+        "PROXY",
+        "DEFAULT_TIMEOUT",
+    )
+    found |= {
+        key.lower().replace("_", "-"): os.environ[f"PIP_{key}"]
+        for key in wanted
+        if os.environ.get(f"PIP_{key}")
+    }
     settings = folder / "pip.conf"
     settings.write_text("[global]\n" + "".join(f"{key} = {value}\n" for key, value in found.items()))
     links = [link for link in found.get("find-links", "").split() if Path(link).is_dir()]
@@ -169,24 +193,26 @@ def _machine_volumes(folder: Path) -> list[str]:
 
 
 def _with_docker(name: str) -> Path:
-    if name in PROJECT:
-        return _cached(name, f"docker-{source_key(name)}", lambda target: _docker_build(name, target))
-    key = f"docker-{digest(reference(name))}"
-    return _cached(name, key, lambda target: _docker_pull(name, target))
+    key = source_key(name) if name in PROJECT else digest(reference(name))
+    target = cache_root() / "docker" / f"{name}-{key}.tar"
+    with locked("images"):
+        if not target.exists():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            for old in target.parent.glob(f"{name}-*.tar"):
+                old.unlink()
+            with Timer(f"image {reference(name)}"):
+                _docker(name, target)
+    return target
 
 
-def _docker() -> str:
-    found = shutil.which("docker")
-    if not found:
+def _docker(name: str, target: Path) -> None:
+    docker = shutil.which("docker")
+    if not docker:
         raise TestbedError("docker is not installed")
-    return found
-
-
-def _docker_build(name: str, target: Path) -> None:
-    run([_docker(), "build", "--target", name, "-t", reference(name), str(CHECKOUT)])
-    run([_docker(), "save", "-o", target, reference(name)])
-
-
-def _docker_pull(name: str, target: Path) -> None:
-    run([_docker(), "pull", reference(name)])
-    run([_docker(), "save", "-o", target, reference(name)])
+    if name in PROJECT:
+        run([docker, "build", "--target", name, "-t", reference(name), str(CHECKOUT)])
+    else:
+        run([docker, "pull", reference(name)])
+    fresh = target.with_suffix(".part")
+    run([docker, "save", "-o", fresh, reference(name)])
+    fresh.rename(target)

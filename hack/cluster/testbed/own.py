@@ -10,11 +10,14 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
-from cluster.testbed import archive, programs, volumes
-from cluster.testbed.paths import HERE, NODE_SCRIPTS, State, TestbedError, locked
+from cluster.testbed import images, programs, volumes
+from cluster.testbed.archive import Config, Image, Store
+from cluster.testbed.paths import HERE, NODE_SCRIPTS, State, TestbedError, UnavailableError, locked
 from cluster.testbed.shell import Timer, need, run, say, wait_until
 
 API_SERVER = "172.30.0.1:6443"
@@ -22,6 +25,8 @@ _NEEDS = (
     *("containerd", "runc", "iptables", "conntrack", "gcc", "openssl", "curl", "ip", "pgrep", "nsenter"),
     "/usr/lib/cni/bridge",
 )
+_CTR = ("ctr", "-n", "k8s.io")
+_IMPORT = (*_CTR, "images", "import", "--no-unpack")  # unpacked when a pod first needs it
 _CGROUPS = Path("/sys/fs/cgroup")
 _RELAY = HERE / "testbed" / "relay.py"
 
@@ -30,17 +35,16 @@ class OwnCluster:
     """One control plane on a bridge, `size` nodes beside it."""
 
     kind = "own"
-    level = "multinode"
 
     def __init__(self, state: State, size: int = 3) -> None:
         self.state = state
-        self._size = size
+        self._wanted = size
 
     # -- life ---------------------------------------------------------------------------------------------------------
 
     def up(self, extras: Sequence[str] = ()) -> None:
         if os.geteuid() != 0:
-            raise TestbedError("our own cluster needs root; or start a Docker engine and install kind")
+            raise UnavailableError("our own cluster needs root; or start a Docker engine and install kind")
         need(*_NEEDS)
         found = {"kube": programs.kube(), **{name: programs.program(name) for name in ("coredns", *extras)}}
         with locked(self.state.id), Timer("cluster up"):
@@ -58,6 +62,11 @@ class OwnCluster:
         with locked(self.state.id):
             self._down()
 
+    @property
+    def _size(self) -> int:
+        started_with = self.state.root / "size"
+        return int(started_with.read_text()) if started_with.exists() else self._wanted
+
     def running(self) -> bool:
         return self._init() is not None and self.state.kubeconfig.exists()
 
@@ -70,12 +79,13 @@ class OwnCluster:
             if (group / "cgroup.freeze").exists():
                 (group / "cgroup.freeze").write_text("0")
         self._kill_marked()
-        for path in ("etcd", "nodes", "pv", "run", "pki", "kubeconfig", "bin", "images", "init.pid", "proxy.port"):
-            target = self.state.root / path
-            if target.is_dir() and not target.is_symlink():
-                shutil.rmtree(target)
+        for path in self.state.root.glob("*"):
+            if path == self.state.log:
+                continue  # the logs of the last run help to find out why it failed
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
             else:
-                target.unlink(missing_ok=True)
+                path.unlink()
         for group in [*self._cgroups(""), *self._cgroups("*")]:
             run(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"], check=False)
 
@@ -92,8 +102,12 @@ class OwnCluster:
 
     def _cgroups(self, hierarchy: str) -> list[Path]:
         """The top-level cgroups of this cluster's nodes, in one hierarchy, all (`*`) or the unified tree (empty)."""
-        parents = [_CGROUPS] if not hierarchy else [path for path in _CGROUPS.glob(hierarchy) if path.is_dir()]
-        return [group for parent in parents for group in parent.glob(f"{self.state.id}-n[0-9]*") if group.is_dir()]
+        parents = (
+            [_CGROUPS] if not hierarchy else [path for path in _CGROUPS.glob(hierarchy) if path.is_dir()]
+        )
+        return [
+            group for parent in parents for group in parent.glob(f"{self.state.id}-n[0-9]*") if group.is_dir()
+        ]
 
     # -- start --------------------------------------------------------------------------------------------------------
 
@@ -101,13 +115,16 @@ class OwnCluster:
         state = self.state
         for folder in (state.bin, state.images, state.log, state.root / "run"):
             folder.mkdir(parents=True, exist_ok=True)
+        (state.root / "size").write_text(str(self._wanted))
         for log in state.log.glob("*.log"):
             log.unlink()
         for name in ("kube", *programs.KUBE_NAMES):
             (state.bin / name).symlink_to(kube / name)
         for name in ("containerd.toml", "kubelet-config.tmpl"):
             shutil.copy(NODE_SCRIPTS / name, state.root)
-        (state.root / "resolv.conf").write_text("nameserver 10.96.0.10\nsearch svc.cluster.local cluster.local\n")
+        (state.root / "resolv.conf").write_text(
+            "nameserver 10.96.0.10\nsearch svc.cluster.local cluster.local\n"
+        )
         _raise_limit("fs/inotify/max_user_instances", 4096)
         _raise_limit("fs/inotify/max_user_watches", 524288)
 
@@ -115,17 +132,22 @@ class OwnCluster:
         report = run(["bash", NODE_SCRIPTS / "preflight.sh", self.state.root], check=False)
         failed = [line for line in report.splitlines() if line.startswith("FAIL")]
         if failed:
-            raise TestbedError("this machine cannot run nodes:\n" + "\n".join(failed))
+            raise UnavailableError("this machine cannot run nodes:\n" + "\n".join(failed))
 
     def _write_images(self, found: dict[str, Path]) -> None:
+        """What nodes import when they start."""
         pause = self.state.root / "pause"
         run(["gcc", "-static", "-Os", "-s", "-o", pause, NODE_SCRIPTS / "pause.c"])
-        entries = {"pause": ("ragkube/pause:1", pause)}
+        entries = {"pause": ("ragkube-testbed/pause:1", pause)}
         for name in found.keys() - {"kube"}:
             entries[name] = (f"ragkube-testbed/{name}:{programs.PROGRAMS[name].version}", found[name])
-        for name, (reference, source) in entries.items():
-            config = archive.Config(entrypoint=(f"/{name}",), user="65532:65532")
-            archive.write(self.state.images / f"{name}.tar", reference, {f"/{name}": source}, config)
+        store = Store(self.state.root / "system")
+        system = [
+            store.make(reference, {f"/{name}": source}, Config(entrypoint=(f"/{name}",), user="65532:65532"))
+            for name, (reference, source) in entries.items()
+        ]
+        with (self.state.images / "system.tar").open("wb") as archive:
+            store.export(system, archive)
 
     def _start_namespaces(self) -> None:
         resolver = Path("/etc/resolv.conf").resolve()
@@ -134,7 +156,17 @@ class OwnCluster:
             "ip link set lo up; touch ready; while :; do wait -n || sleep 1; done"
         )
         (self.state.root / "ready").unlink(missing_ok=True)
-        command = ["unshare", "-n", "-m", "-p", "-f", "--kill-child", "--propagation", "private", "--mount-proc"]
+        command = [
+            "unshare",
+            "-n",
+            "-m",
+            "-p",
+            "-f",
+            "--kill-child",
+            "--propagation",
+            "private",
+            "--mount-proc",
+        ]
         with (self.state.log / "init.log").open("w") as log:
             parent = subprocess.Popen(
                 [*command, "bash", "-c", script],
@@ -155,9 +187,12 @@ class OwnCluster:
 
     def _start_nodes(self) -> None:
         starting = [subprocess.Popen(self._node_command("up", node)) for node in self.nodes()]
-        if any([process.wait() for process in starting]):  # wait for all of them
+        failed = [process for process in starting if process.wait()]  # wait for all of them
+        if failed:
             raise TestbedError(f"a node did not start, see {self.state.root}/nodes/*/init.log")
-        self.enter_quietly(["ip", "route", "replace", "10.96.0.0/16", "via", "172.30.0.11"])  # Services, from inside
+        self.enter_quietly(
+            ["ip", "route", "replace", "10.96.0.0/16", "via", "172.30.0.11"]
+        )  # Services, from inside
 
     def _expose_api_server(self) -> None:
         port = self.relay(API_SERVER)
@@ -221,7 +256,14 @@ class OwnCluster:
 
     def _start_relay(self, target: str | None, port: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
         listener = socket.create_server(("127.0.0.1", port), backlog=512)
-        command = [sys.executable, "-I", "-S", str(_RELAY), str(listener.fileno()), *([target] if target else [])]
+        command = [
+            sys.executable,
+            "-I",
+            "-S",
+            str(_RELAY),
+            str(listener.fileno()),
+            *([target] if target else []),
+        ]
         with (self.state.log / "relay.log").open("a") as log:
             process = subprocess.Popen(
                 self.enter_command(command),
@@ -240,21 +282,32 @@ class OwnCluster:
     def load(self, archives: Sequence[Path]) -> None:
         """Import image archives into every node; a tag moves to the new image, running containers keep the old one."""
         with locked(self.state.id):
-            for source in archives:
-                target = self.state.images / source.name
-                target.unlink(missing_ok=True)
-                target.symlink_to(source.resolve())
-                self._import(target)
+            for archive in archives:
+                self._on_every_node(partial(self._import, archive))
 
-    def _import(self, target: Path) -> None:
-        command = ["ctr", "-n", "k8s.io", "images", "import", "--no-unpack", str(target)]
+    def bring(self, names: Sequence[str]) -> None:
+        """Build images and import them into every node, without the layers that it has."""
+        built = images.build(names)
+        with locked("images"), locked(self.state.id), Timer("images loaded"):
+            self._on_every_node(lambda node: self._stream(node, built))
+
+    def _import(self, archive: Path, node: str) -> None:
+        run(self._node_command("enter", node, *_IMPORT, str(archive.resolve())))
+
+    def _stream(self, node: str, built: Sequence[Image]) -> None:
+        held = run(self._node_command("enter", node, *_CTR, "content", "ls", "-q")).split()
         with (self.state.log / "import.log").open("a") as log:
-            imports = [
-                subprocess.Popen(self._node_command("enter", node, "--", *command), stdout=log, stderr=log)
-                for node in self.nodes()
-            ]
-            if any([process.wait() for process in imports]):
-                raise TestbedError(f"importing {target.name} failed, see {self.state.log}/import.log")
+            command = self._node_command("enter", node, *_IMPORT, "-")
+            process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
+            if process.stdin:
+                with process.stdin as stream:
+                    images.store().export(built, stream, {blob.removeprefix("sha256:") for blob in held})
+            if process.wait():
+                raise TestbedError(f"node {node} did not import images, see {self.state.log}/import.log")
+
+    def _on_every_node(self, action: Callable[[str], None]) -> None:
+        with ThreadPoolExecutor() as pool:
+            list(pool.map(action, self.nodes()))
 
     def node(self, action: str, name: str) -> None:
         if name not in self.nodes():

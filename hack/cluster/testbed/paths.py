@@ -22,6 +22,10 @@ class TestbedError(Exception):
     __test__ = False
 
 
+class UnavailableError(TestbedError):
+    """This machine cannot run the cluster that is asked for."""
+
+
 def cache_root() -> Path:
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(base) / "ragkube"
@@ -43,7 +47,9 @@ class State:
     root: Path
 
     @classmethod
-    def named(cls, name: str | None = None, *, checkout: Path = CHECKOUT, cache: Path | None = None) -> "State":
+    def named(
+        cls, name: str | None = None, *, checkout: Path = CHECKOUT, cache: Path | None = None
+    ) -> "State":
         """The state of cluster `name`, or of this checkout's own cluster."""
         if name is None:
             stem = re.sub(r"[^a-z0-9]+", "-", checkout.name.lower()).strip("-")[:20].strip("-") or "checkout"

@@ -6,11 +6,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.testbed.paths import HERE, TestbedError, cache_root, digest, locked
+from cluster.testbed.paths import HERE, TestbedError, UnavailableError, cache_root, digest, locked
 from cluster.testbed.shell import Timer, run, say
 
 KUBE_SOURCE = HERE / "kube"
-KUBE_NAMES = ("etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "kubectl")
+KUBE_NAMES = (
+    "etcd",
+    "kube-apiserver",
+    "kube-controller-manager",
+    "kube-scheduler",
+    "kubelet",
+    "kube-proxy",
+    "kubectl",
+)
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,7 @@ PROGRAMS = {
         "github.com/oliver006/redis_exporter",
         ldflags="-X main.BuildVersion=v1.88.0",
     ),
-    "kube-state-metrics": Program(
-        "k8s.io/kube-state-metrics/v2", "v2.20.0", "k8s.io/kube-state-metrics/v2"
-    ),
+    "kube-state-metrics": Program("k8s.io/kube-state-metrics/v2", "v2.20.0", "k8s.io/kube-state-metrics/v2"),
     "kube-network-policies": Program(
         "sigs.k8s.io/kube-network-policies",
         "v1.1.1",
@@ -147,7 +153,7 @@ def _module(wanted: Program, name: str, source: Path) -> None:
 def _build(name: str, target: Path, prepare: Callable[[Path], None], flags: list[str], package: str) -> None:
     go = shutil.which("go")
     if not go:
-        raise TestbedError(f"building {name} needs Go 1.26; or start a Docker engine and install kind")
+        raise UnavailableError(f"building {name} needs Go 1.26; or start a Docker engine and install kind")
     with locked("build"), tempfile.TemporaryDirectory() as folder:
         if target.exists():  # built while we waited
             return

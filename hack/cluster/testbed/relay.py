@@ -1,6 +1,6 @@
 """A small TCP relay: one fixed target, or an HTTP proxy when no target is given. Needs nothing but Python.
 
-    relay.py LISTEN [HOST:PORT]       LISTEN is an inherited socket (a number) or :PORT
+    relay.py LISTEN [HOST:PORT [PROXY:PORT]]       LISTEN is an inherited socket (a number) or [ADDRESS]:PORT
 
 A socket belongs to the network namespace that it was made in: the driver makes the listening socket on the host, and this
 program, run inside the cluster's namespaces, accepts there and dials here. In a cluster that is not ours it runs as a pod.
@@ -26,7 +26,8 @@ async def _copy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
 
 
 async def _join(
-    left: tuple[asyncio.StreamReader, asyncio.StreamWriter], right: tuple[asyncio.StreamReader, asyncio.StreamWriter]
+    left: tuple[asyncio.StreamReader, asyncio.StreamWriter],
+    right: tuple[asyncio.StreamReader, asyncio.StreamWriter],
 ) -> None:
     try:
         await asyncio.gather(_copy(left[0], right[1]), _copy(right[0], left[1]))
@@ -39,9 +40,15 @@ def _split(address: str) -> tuple[str, int]:
     return host.strip("[]"), int(port)
 
 
-async def _dial(address: str) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
-    host, port = _split(address)
-    return await asyncio.wait_for(asyncio.open_connection(host, port), _PATIENCE)
+async def _dial(address: str, via: str | None = None) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+    host, port = _split(via or address)
+    reader, writer = await asyncio.wait_for(asyncio.open_connection(host, port), _PATIENCE)
+    if via:
+        writer.write(f"CONNECT {address} HTTP/1.1\r\n\r\n".encode())
+        answer = await reader.readuntil(b"\r\n\r\n")
+        if b" 200 " not in answer.partition(b"\r\n")[0]:
+            raise ConnectionRefusedError(f"{via} does not reach {address}")
+    return reader, writer
 
 
 async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -73,14 +80,20 @@ async def _proxy(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> 
     await _join((reader, writer), upstream)
 
 
-async def _serve(listener: socket.socket, target: str | None) -> None:
+async def _serve(listener: socket.socket, target: str | None, via: str | None) -> None:
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             if target is None:
                 await _proxy(reader, writer)
             else:
-                await _join((reader, writer), await _dial(target))
-        except (OSError, TimeoutError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError) as error:
+                await _join((reader, writer), await _dial(target, via))
+        except (
+            OSError,
+            TimeoutError,
+            asyncio.IncompleteReadError,
+            asyncio.LimitOverrunError,
+            ValueError,
+        ) as error:
             print(f"{target or 'proxy'}: {error!r}", file=sys.stderr, flush=True)
         finally:
             writer.close()
@@ -91,13 +104,16 @@ async def _serve(listener: socket.socket, target: str | None) -> None:
 
 
 def main(arguments: list[str]) -> None:
-    listen = arguments[0]
-    if listen.startswith(":"):
-        listener = socket.create_server(("", int(listen[1:])), backlog=512)
-    else:
-        listener = socket.socket(fileno=int(listen))
+    listen, target, via = [*arguments, None, None][:3]
+    if listen is None:
+        raise SystemExit(__doc__)
+    listener = (
+        socket.create_server(_split(listen), backlog=512)
+        if ":" in listen
+        else socket.socket(fileno=int(listen))
+    )
     with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(_serve(listener, arguments[1] if len(arguments) > 1 else None))
+        asyncio.run(_serve(listener, target, via))
 
 
 if __name__ == "__main__":

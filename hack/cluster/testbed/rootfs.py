@@ -92,7 +92,16 @@ def _bootstrap(variant: str, packages: tuple[str, ...], target: Path, options: l
         target.parent.mkdir(parents=True, exist_ok=True)
         fresh = target.with_suffix(".new.tar")
         with Timer(f"unpacked Debian's {packages[0]}, {packages[1]}"):
-            run(["mmdebstrap", f"--variant={variant}", f"--include={','.join(packages)}", *options, SUITE, fresh])
+            run(
+                [
+                    "mmdebstrap",
+                    f"--variant={variant}",
+                    f"--include={','.join(packages)}",
+                    *options,
+                    SUITE,
+                    fresh,
+                ]
+            )
         fresh.rename(target)
 
 

@@ -7,8 +7,9 @@ import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Self
 
-from cluster.testbed.paths import TestbedError, locked
+from cluster.testbed.paths import TestbedError, UnavailableError, locked
 
 PACKAGES = {  # program -> Debian package
     "containerd": "containerd",
@@ -42,7 +43,13 @@ def run(
     """Run to the end and return what it printed; a failure carries the last lines of both streams."""
     words = [str(word) for word in command]
     done = subprocess.run(
-        words, env={**os.environ, **(env or {})}, cwd=cwd, input=stdin, capture_output=True, text=True, check=False
+        words,
+        env={**os.environ, **(env or {})},
+        cwd=cwd,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if check and done.returncode:
         tail = "\n".join((done.stdout + done.stderr).strip().splitlines()[-25:])
@@ -70,7 +77,7 @@ def need(*programs: str) -> None:
         return
     packages = sorted({PACKAGES[program] for program in absent})
     if os.geteuid() != 0 or not shutil.which("apt-get"):
-        raise TestbedError(f"not installed: {', '.join(absent)} (Debian packages: {' '.join(packages)})")
+        raise UnavailableError(f"not installed: {', '.join(absent)} (Debian packages: {' '.join(packages)})")
     with locked("apt"):
         say(f"installing {' '.join(packages)}")
         quiet = {"DEBIAN_FRONTEND": "noninteractive"}
@@ -85,7 +92,7 @@ class Timer:
         self.what = what
         self.seconds = 0.0
 
-    def __enter__(self) -> "Timer":
+    def __enter__(self) -> Self:
         self._start = time.monotonic()
         return self
 

@@ -47,7 +47,9 @@ def pool(root: Path, nodes: Iterable[str], per_node: int = PER_NODE) -> str:
 
 def released(listing: str) -> list[tuple[str, str]]:
     """(node, name) of the volumes whose claim is gone."""
-    gone = [item for item in json.loads(listing)["items"] if item.get("status", {}).get("phase") == "Released"]
+    gone = [
+        item for item in json.loads(listing)["items"] if item.get("status", {}).get("phase") == "Released"
+    ]
     return [(item["metadata"]["name"].rpartition("-")[0], item["metadata"]["name"]) for item in gone]
 
 
