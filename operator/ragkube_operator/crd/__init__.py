@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ragkube_operator.crd.parsing import Problem, SpecError, parse
+from ragkube_operator.crd.parsing import SpecError, parse
 from ragkube_operator.crd.schema import manifest
 from ragkube_operator.crd.spec import (
     API_VERSION,
@@ -13,6 +13,7 @@ from ragkube_operator.crd.spec import (
     RagDeployment,
     RagDeploymentSpec,
 )
+from ragkube_operator.crd.words import Problem
 
 __all__ = [
     "API_VERSION",

@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints, WithJsonSchema
 from pydantic.alias_generators import to_camel
+from pydantic_core import PydanticCustomError
 
 from ragkube_operator.crd.rules import Rule
 
@@ -55,11 +56,26 @@ class Part(BaseModel):
 
 def part(model: type[Part]) -> Any:
     """A field whose object is always there, filled with its own defaults."""
-    return Field(default_factory=model, json_schema_extra={"default": {}})
+    return Field(
+        default_factory=model, json_schema_extra=lambda schema: schema.update(default=_default(model))
+    )
 
 
-def _quantity_text(value: object) -> object:
-    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+def _default(model: type[Part]) -> dict[str, Any]:
+    """Empty, and filled field by field; but the API server tries a model's rules on the default as it stands."""
+    return _without_empty(model().model_dump(by_alias=True, exclude_none=True)) if model.rules else {}
+
+
+def _without_empty(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _without_empty(item) for key, item in value.items() if item not in ({}, [])}
+    return value
+
+
+def _quantity_text(value: object) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | str):
+        raise PydanticCustomError("quantity_type", "not a quantity")
+    return str(value)
 
 
 Duration = Annotated[str, StringConstraints(pattern=DURATION_PATTERN)]

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import difflib
-import json
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 
 from ragkube_operator.crd.base import Part
 from ragkube_operator.crd.rules import KINDS, Rule, UpdateRule
-from ragkube_operator.crd.spec import RagDeployment
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong; ``str()`` words it like the API server."""
-
-    path: str
-    value: Any
-    reason: str
-    kind: str = "Invalid value"
-
-    def __str__(self) -> str:
-        if self.kind == "Required value":
-            return f"{self.path}: Required value" + (f": {self.reason}" if self.reason else "")
-        if self.kind in {"Forbidden", "unknown field"}:
-            return f"{self.path}: {self.kind}: {self.reason}"
-        if self.kind == "Duplicate value":
-            return f"{self.path}: Duplicate value: {_shown(self.value)}"
-        return f"{self.path}: {self.kind}: {_shown(self.value)}: {self.reason}"
+from ragkube_operator.crd.spec import NAME_RULE, RagDeployment
+from ragkube_operator.crd.words import Problem, problem
 
 
 class SpecError(ValueError):
@@ -55,9 +35,9 @@ def parse(manifest: Mapping[str, Any], *, old: Mapping[str, Any] | None = None) 
     try:
         deployment = RagDeployment.model_validate(cleaned)
     except ValidationError as error:
-        raise SpecError([_problem(detail) for detail in error.errors()]) from error
+        raise SpecError([problem(detail) for detail in error.errors()]) from error
     before = RagDeployment.model_validate(_without_nulls(old)) if old is not None else None
-    problems = [*_duplicates(deployment, ""), *_violations(deployment, before, "")]
+    problems = [*_misnamed(deployment), *_duplicates(deployment, ""), *_violations(deployment, before, "")]
     if problems:
         raise SpecError(problems)
     return deployment
@@ -72,100 +52,14 @@ def _without_nulls(value: Any) -> Any:
     return value
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, dict):
-        return '"object"'
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _path(location: Sequence[int | str]) -> str:
-    path = ""
-    for step in location:
-        path += f"[{step}]" if isinstance(step, int) else f".{step}" if path else str(step)
-    return path
-
-
-_TYPES = {
-    "int_type": "integer",
-    "int_from_float": "integer",
-    "float_type": "number",
-    "bool_type": "boolean",
-    "string_type": "string",
-    "list_type": "array",
-    "dict_type": "object",
-    "model_type": "object",
-    "model_attributes_type": "object",
-}
-_BOUNDS = {
-    "greater_than_equal": ("should be greater than or equal to", "ge"),
-    "less_than_equal": ("should be less than or equal to", "le"),
-    "string_pattern_mismatch": ("should match", "pattern"),
-}
-_SIZES = {
-    "string_too_long": ("may not be more than {} bytes long", "max_length"),
-    "string_too_short": ("should be at least {} chars long", "min_length"),
-    "too_long": ("must have at most {} items", "max_length"),
-    "too_short": ("should have at least {} items", "min_length"),
-}
-
-
-def _problem(detail: ErrorDetails) -> Problem:
-    path, kind, value = _path(detail["loc"]), detail["type"], detail["input"]
-    context = detail.get("ctx", {})
-    if kind == "missing":
-        return Problem(path, None, "", "Required value")
-    if kind == "extra_forbidden":
-        return Problem(path, value, _suggestion(detail["loc"]), "unknown field")
-    if kind == "literal_error":
-        supported = [item.strip("'") for item in context["expected"].replace(" or ", ", ").split(", ")]
-        shown = ", ".join(f'"{item}"' for item in supported)
-        return Problem(path, value, f"supported values: {shown}", "Unsupported value")
-    if kind in _TYPES:
-        name = _json_type(value)
-        return Problem(path, name, f'{path} in body must be of type {_TYPES[kind]}: "{name}"')
-    if kind in _BOUNDS:
-        words, key = _BOUNDS[kind]
-        shown = f"'{context[key]}'" if key == "pattern" else f"{context[key]:g}"
-        return Problem(path, value, f"{path} in body {words} {shown}")
-    if kind in _SIZES:
-        words, key = _SIZES[kind]
-        return Problem(path, value, f"{path} in body {words.format(context[key])}")
-    return Problem(path, value, detail["msg"])
-
-
-def _json_type(value: Any) -> str:
-    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
-    return names.get(type(value), "null")
-
-
-def _suggestion(location: Sequence[int | str]) -> str:
-    model: Any = RagDeployment
-    for step in location[:-1]:
-        if isinstance(step, str):
-            model = _member(model, step)
-    names = [field.alias or name for name, field in model.model_fields.items()] if model else []
-    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"the fields here are {', '.join(sorted(names))}"
-
-
-def _member(model: Any, wire: str) -> Any:
-    """The model of the objects that stand at a field, also inside a list or beside None."""
-    for name, field in model.model_fields.items():
-        if wire in {field.alias, name}:
-            return next(_models(field.annotation), None)
-    return None
-
-
-def _models(annotation: Any) -> Iterator[type[Part]]:
-    if isinstance(annotation, type) and issubclass(annotation, Part):
-        yield annotation
-    for argument in getattr(annotation, "__args__", ()):
-        yield from _models(argument)
-
-
 def _children(model: Part) -> Iterator[tuple[str, Any, Any]]:
     for name, field in type(model).model_fields.items():
         yield field.alias or name, getattr(model, name), field
+
+
+def _misnamed(deployment: RagDeployment) -> Iterator[Problem]:
+    if not NAME_RULE.holds(deployment.name):
+        yield Problem("metadata.name", deployment.name, NAME_RULE.message)
 
 
 def _duplicates(model: Part, path: str) -> Iterator[Problem]:
@@ -196,12 +90,8 @@ def _repeated(items: list[Any], path: str, keys: list[str] | None) -> Iterator[P
             continue
         identity = {key: getattr(item, key) for key in keys} if keys else item
         if identity in seen:
-            yield Problem(here, _Key(identity) if keys else identity, "", "Duplicate value")
+            yield Problem(here, identity, "", "Duplicate value")
         seen.append(identity)
-
-
-class _Key(dict[str, Any]):
-    """The key of a list item: shown with its content, where other objects are shown by their type."""
 
 
 def _violations(model: Part, old: Any, path: str) -> Iterator[Problem]:
@@ -234,4 +124,4 @@ def _holds(rule: Rule, model: Part, old: Any) -> bool:
 
 def _violation(rule: Rule, path: str) -> Problem:
     where = ".".join(filter(None, (path, rule.field)))
-    return Problem(where, {}, rule.message, KINDS[rule.reason])
+    return Problem(where, None, rule.message, KINDS[rule.reason])

@@ -9,7 +9,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from ragkube_operator.crd.base import Part
-from ragkube_operator.crd.spec import GROUP, KIND, PLURAL, VERSION, RagDeployment, RagDeploymentSpec
+from ragkube_operator.crd.spec import (
+    GROUP,
+    KIND,
+    NAME_RULE,
+    PLURAL,
+    VERSION,
+    RagDeployment,
+    RagDeploymentSpec,
+)
 from ragkube_operator.crd.status import RagDeploymentStatus
 
 _DROPPED = {"title", "additionalProperties", "const", "discriminator"}
@@ -68,6 +76,7 @@ def _column(name: str, kind: str, path: str, description: str) -> dict[str, Any]
 
 
 def _root() -> dict[str, Any]:
+    name = {"type": "string", "maxLength": 253, "x-kubernetes-validations": [NAME_RULE.as_schema()]}
     spec = structural(RagDeploymentSpec) | {"default": {}}
     return {
         "type": "object",
@@ -75,11 +84,10 @@ def _root() -> dict[str, Any]:
         "properties": {
             "apiVersion": {"type": "string", "description": f"{GROUP}/{VERSION}"},
             "kind": {"type": "string", "description": KIND},
-            "metadata": {"type": "object"},
+            "metadata": {"type": "object", "properties": {"name": name}},
             "spec": spec,
             "status": structural(RagDeploymentStatus),
         },
-        "x-kubernetes-validations": [rule.as_schema() for rule in RagDeployment.rules],
     }
 
 

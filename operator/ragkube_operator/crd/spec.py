@@ -25,6 +25,14 @@ API_RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"mem
 NAME = r"^[a-z]([-a-z0-9]{0,38}[a-z0-9])?$"
 
 
+NAME_RULE = Rule(
+    cel=f"self.matches('{NAME}')",
+    message="a name has at most 40 characters a-z, 0-9 and -, and begins with a letter: "
+    "names of Services and pods are made from it",
+    holds=lambda name: re.search(NAME, name) is not None,
+)
+
+
 class Api(Placement):
     """The HTTP API that answers questions and takes documents."""
 
@@ -134,16 +142,6 @@ class RagDeployment(Part):
     metadata: Metadata
     spec: RagDeploymentSpec = part(RagDeploymentSpec)
     status: dict[str, Any] = Field(default_factory=dict)
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel=f"self.metadata.name.matches('{NAME}')",
-            message="the name has at most 40 characters a-z, 0-9 and -, and begins with a letter: "
-            "names of Services and pods are made from it",
-            holds=lambda self: re.search(NAME, self.metadata.name) is not None,
-            field="metadata.name",
-        ),
-    )
 
     @property
     def name(self) -> str:

@@ -57,6 +57,15 @@ class ExternalWeaviate(Part):
     """On how many of its nodes each document is stored."""
 
 
+def _appears(here: str, there: str) -> str:
+    """CEL: where only ``here`` has the managed server, its volumes are the default ones."""
+    storage = f"{here}.managed.storage"
+    return (
+        f"!has({here}.managed) || has({there}.managed) || (!has({storage}.storageClassName) && "
+        f"quantity(string({storage}.size)).compareTo(quantity('{Storage().size}')) == 0)"
+    )
+
+
 class Weaviate(Part):
     """The vector database: managed by the operator, or an existing one."""
 
@@ -79,10 +88,7 @@ class Weaviate(Part):
         ),
         UpdateRule(
             cel="self.type != 'Managed' || oldSelf.type != 'Managed' || "
-            "has(self.managed) == has(oldSelf.managed) || "
-            "quantity(string((has(self.managed) ? self.managed : oldSelf.managed).storage.size))"
-            ".compareTo(quantity('10Gi')) == 0 && "
-            "!has((has(self.managed) ? self.managed : oldSelf.managed).storage.storageClassName)",
+            f"({_appears('self', 'oldSelf')}) && ({_appears('oldSelf', 'self')})",
             message="the volumes of a running Weaviate cannot be changed: "
             "back up and create a new RagDeployment",
             holds=lambda new, old: not _both_managed(new, old) or _same_volumes(new, old),
