@@ -87,12 +87,16 @@ def validate(files: Annotated[list[Path], typer.Argument(metavar="FILE...", help
 def render(
     file: File,
     name: Name = None,
+    namespace: Annotated[
+        str | None, typer.Option("--namespace", "-n", help="where it will be, unlike FILE says")
+    ] = None,
     api_image: Annotated[str | None, typer.Option(help="image of the API; default: this version's")] = None,
 ) -> None:
     """Print every object the operator would apply for FILE, in order, as YAML."""
     from ragkube_operator import cli_manifest
 
-    Output().console.out(cli_manifest.rendered(file, name=name, api_image=api_image), highlight=False, end="")
+    text = cli_manifest.rendered(file, name=name, namespace=namespace, api_image=api_image)
+    Output().console.out(text, highlight=False, end="")
 
 
 @app.command()

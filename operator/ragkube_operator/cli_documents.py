@@ -18,12 +18,17 @@ PARALLEL_UPLOADS = 4
 SHOWN_FAILURES = 10
 _TYPES = {
     ".txt": "text/plain",
+    ".text": "text/plain",
+    ".log": "text/plain",
+    ".rst": "text/plain",
     ".md": "text/markdown",
     ".markdown": "text/markdown",
     ".html": "text/html",
     ".htm": "text/html",
+    ".xhtml": "text/html",
     ".json": "application/json",
     ".csv": "text/csv",
+    ".tsv": "text/tab-separated-values",
     ".pdf": "application/pdf",
     ".docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
 }
@@ -106,7 +111,7 @@ def _count(tally: Tally, name: str, upload: Future[JSON]) -> None:
     except ApiError as error:
         if error.status in {401, 403}:
             raise
-        tally.failures[name] = f"{error.code}: {error.message}"
+        tally.failures[name] = "; ".join([error.message, *error.details])
     except OSError as error:
         tally.failures[name] = f"cannot be read: {error.strerror}"
     else:

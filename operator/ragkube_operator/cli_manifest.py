@@ -41,7 +41,9 @@ class _Loader(yaml.SafeLoader):
         return super().construct_mapping(node, deep=deep)
 
 
-def load_one(file: Path, name: str | None = None) -> tuple[Manifest, list[str]]:
+def load_one(
+    file: Path, name: str | None = None, *, namespace: str | None = None
+) -> tuple[Manifest, list[str]]:
     """The file's RagDeployment, and the other objects in it, as ``Kind name``.
 
     Raises:
@@ -59,6 +61,8 @@ def load_one(file: Path, name: str | None = None) -> tuple[Manifest, list[str]]:
     if len(chosen) > 1:
         msg = f"{file} holds {len(chosen)} {KIND}s ({', '.join(names)}); choose one with --name"
         raise CliError(msg, exit_code=USAGE)
+    if namespace is not None and isinstance(chosen[0].get("metadata"), dict):
+        chosen[0]["metadata"]["namespace"] = namespace
     return _parsed(file, chosen[0]), others
 
 
@@ -170,12 +174,27 @@ def version() -> str:
         return "0.0.0"
 
 
-def rendered(file: Path, *, name: str | None, api_image: str | None) -> str:
+def rendered(file: Path, *, name: str | None, namespace: str | None, api_image: str | None) -> str:
     """What the operator would apply for this file, as YAML in order of application."""
     from ragkube_operator import render
 
-    manifest, _ = load_one(file, name)
+    manifest, _ = load_one(file, name, namespace=namespace)
     own = version()
     context = render.Context(api_image=api_image or f"ragkube/api:{own}", operator_version=own)
     objects = render.render(manifest.deployment, context)
-    return yaml.safe_dump_all(objects, sort_keys=False, explicit_start=True, width=110)
+    return yaml.dump_all(objects, Dumper=_Dumper, sort_keys=False, explicit_start=True, width=110)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Texts of several lines as blocks, so that a settings file can be read and compared; no aliases."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        del data
+        return True
+
+
+def _text(dumper: yaml.SafeDumper, text: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style="|" if "\n" in text else None)
+
+
+_Dumper.add_representer(str, _text)

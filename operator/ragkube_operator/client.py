@@ -170,10 +170,11 @@ def _problem(response: httpx2.Response) -> CliError:
         )
         return CliError(text, exit_code=FAILED)
     problem = _object(response)
-    title = problem.get("title") or response.reason_phrase
-    detail = problem.get("detail")
-    message = f"{title}: {detail}" if detail and detail != title else str(title)
-    return ApiError(response.status_code, str(problem.get("code", "")), message, tuple(_fields(problem)))
+    title = str(problem.get("title") or response.reason_phrase)
+    fields = tuple(_fields(problem))
+    # The detail of a wrong request only repeats its fields.
+    message = title if fields else f"{title}: {problem.get('detail') or response.status_code}"
+    return ApiError(response.status_code, str(problem.get("code", "")), message, fields)
 
 
 def _fields(problem: Mapping[str, Any]) -> Iterator[str]:

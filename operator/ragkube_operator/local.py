@@ -157,12 +157,12 @@ def _wait_synced(running: _Running) -> None:
         while True:
             _check(running)
             sources = running.client.sources()
-            counts = [sum(int(source[key]) for source in sources) for key in ("done", "total")]
+            done, total = (sum(int(source[key]) for source in sources) for key in ("done", "total"))
             skipped = sum(len(source["failures"]) for source in sources)
-            progress.update(*counts, f"{skipped} skipped" if skipped else "")
+            progress.update(done, total, f"{skipped} skipped" if skipped else "")
             if all(source["state"] in {"synced", "failed"} for source in sources):
                 break
-            time.sleep(_POLL_SECONDS)
+            time.sleep(2 * _POLL_SECONDS)
     running.output.line(cli_status.sentence(sources))
     report_failures(running.output, cli_status.failures(sources))
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import secrets
+import shutil
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -26,7 +28,9 @@ def build(manifest: Manifest, options: Options, data: Path, port: int) -> JSON:
         CliError: a secret has no value, or a folder does not exist.
     """
     base = options.file.absolute().parent
-    settings = render.local_settings(manifest.deployment, data=data, port=port, base=base)
+    settings: JSON = render.local_settings(
+        manifest.deployment, data=data, port=port, base=base, secrets=options.secrets.absolute()
+    )
     settings["server"] = settings.get("server", {}) | {
         "host": options.host, "port": port, "drain_seconds": 0, "grace_seconds": GRACE_SECONDS,
     }  # fmt: skip
@@ -96,6 +100,22 @@ def _files(value: JSON, path: str = "") -> Iterator[tuple[str, str]]:
             yield where, str(inner)
 
 
+def shown(path: Path) -> str:
+    """Relative where that is shorter to read."""
+    here = Path.cwd()
+    return str(path.relative_to(here)) if path.is_relative_to(here) and path != here else str(path)
+
+
+def command() -> str:
+    """How this command can be called again: by its name when that is on the path."""
+    program = Path(sys.argv[0])
+    if program.name.startswith("kubectl-"):
+        return "kubectl ragkube"
+    if shutil.which("ragkube") or program.name != "ragkube":
+        return "ragkube"
+    return shown(program.absolute())
+
+
 def explain(output: Output, manifest: Manifest, settings: JSON, data: Path, url: str) -> None:
     """How to ask, and which parts stand in for parts of a cluster."""
     key_file = settings.get("auth", {}).get("admin_key_file")
@@ -105,9 +125,9 @@ def explain(output: Output, manifest: Manifest, settings: JSON, data: Path, url:
     output.line(
         f"  curl -s {url}/v1/query -H 'Content-Type: application/json'{authorization} \\\n    -d '{body}'"
     )
-    output.line(f'  ragkube ask "How do I install it?"{_client_options(url, key_file)}')
+    output.line(f'  {command()} ask "How do I install it?"{_client_options(url, key_file)}')
     if not settings.get("documents", {}).get("sources"):
-        output.line(f"  ragkube ingest FOLDER{_client_options(url, key_file)}")
+        output.line(f"  {command()} ingest FOLDER{_client_options(url, key_file)}")
     output.line()
     output.table(("IN A CLUSTER", "ON THIS MACHINE"), stand_ins(manifest, settings, data), indent="  ")
     output.line()
@@ -115,7 +135,7 @@ def explain(output: Output, manifest: Manifest, settings: JSON, data: Path, url:
         output.warn(
             "  anyone who reaches this address may read and change documents; spec.auth.mode: ApiKey asks for a key"
         )
-    output.line(f"API pages: {url}/docs · log: {data / local_data.LOG} · end: Ctrl-C")
+    output.line(f"API pages: {url}/docs · log: {shown(data / local_data.LOG)} · end: Ctrl-C")
 
 
 def _client_options(url: str, key_file: str | None) -> str:
@@ -128,7 +148,7 @@ def stand_ins(manifest: Manifest, settings: JSON, data: Path) -> list[tuple[str,
     spec = manifest.deployment.spec
     rows = [(f"{spec.api.replicas} API replicas behind a Service", "1 process")]
     if settings["store"]["kind"] == "embedded":
-        rows.append(("Weaviate", f"SQLite (BM25) and exact vectors in {data}"))
+        rows.append(("Weaviate", f"SQLite (BM25) and exact vectors in {shown(data)}"))
     cache = settings.get("cache", {})
     if cache.get("enabled", True) and cache.get("backend", {}).get("kind", "memory") == "memory":
         rows.append(("Redis Cluster", "answer cache in the process"))

@@ -1,0 +1,78 @@
+"""The pages say what the code does: codes, metrics, commands and links are compared."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from prometheus_client import Metric
+
+from ragkube_api import auth, errors
+from ragkube_api.errors import RagkubeError
+from ragkube_api.telemetry import Telemetry
+from support.command import REPOSITORY, Command
+
+DOCS = REPOSITORY / "docs"
+PAGES = [REPOSITORY / "README.md", *sorted(DOCS.glob("*.md"))]
+HTTP_ONLY = {("not-found", "404"), ("method-not-allowed", "405")}
+NEVER_SENT = {"settings-invalid", "startup-failed"}
+
+
+def subclasses(kind: type[RagkubeError]) -> Iterator[type[RagkubeError]]:
+    yield kind
+    for child in kind.__subclasses__():
+        yield from subclasses(child)
+
+
+def test_every_error_code_is_documented_with_its_status() -> None:
+    assert auth.AuthUnavailableError.__mro__[-1] is object
+    page = (DOCS / "errors.md").read_text()
+    documented = set(re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", page, re.MULTILINE))
+    modules = {errors.__name__, auth.__name__}
+    coded = {(e.code, str(e.status)) for e in subclasses(RagkubeError) if e.__module__ in modules}
+    sent = {(code, status) for code, status in coded if code not in NEVER_SENT}
+    assert documented == sent | HTTP_ONLY
+    assert all(f"`{code}`" in page for code in NEVER_SENT)
+
+
+def metrics() -> Iterator[Metric]:
+    for metric in Telemetry().registry.collect():
+        if metric.name.startswith("rag_"):
+            yield metric
+
+
+@pytest.mark.proves("O1")
+def test_every_metric_is_documented_with_its_type() -> None:
+    page = (DOCS / "metrics.md").read_text()
+    documented = set(re.findall(r"^\| `(rag_[a-z_]+)` \| ([a-z]+) \|", page, re.MULTILINE))
+    assert documented == {(m.name + ("_total" if m.type == "counter" else ""), m.type) for m in metrics()}
+
+
+def test_every_command_and_option_is_documented(ragkube: Command) -> None:
+    page = (DOCS / "cli.md").read_text()
+    commands = re.findall(r"^  ([a-z]+) +[A-Z]", ragkube("--help").stdout, re.MULTILINE)
+    assert {"run", "ask", "validate"} <= set(commands)
+    for command in commands:
+        assert f"ragkube {command}" in page
+        options = re.findall(r"(--[a-z][a-z-]+)", ragkube(command, "--help").stdout)
+        missing = {option for option in options if option != "--help" and f"`{option}" not in page}
+        assert not missing, f"{command}: {missing}"
+
+
+def links(page: Path) -> Iterator[str]:
+    yield from re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", page.read_text())
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    local = [link for link in links(page) if not link.startswith(("http:", "https:"))]
+    assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_every_page_is_in_the_index() -> None:
+    index = (DOCS / "index.md").read_text()
+    assert [
+        page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index
+    ] == []
