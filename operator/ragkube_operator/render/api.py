@@ -65,19 +65,7 @@ def _service(deployment: RagDeployment) -> Manifest:
 
 def _deployment(deployment: RagDeployment, context: Context) -> Manifest:
     api = deployment.spec.api
-    container = {
-        **base_container(deployment, context, "api", api.resources),
-        "ports": [{"name": "http", "containerPort": names.API_PORT, "protocol": "TCP"}],
-        "startupProbe": pods.http_probe(
-            "/healthz", "http", periodSeconds=1, timeoutSeconds=2, failureThreshold=120
-        ),
-        "readinessProbe": pods.http_probe(
-            "/readyz", "http", periodSeconds=2, timeoutSeconds=2, failureThreshold=2
-        ),
-        "livenessProbe": pods.http_probe(
-            "/healthz", "http", periodSeconds=10, timeoutSeconds=5, failureThreshold=3
-        ),
-    }
+    container = base_container(deployment, context, "api", api.resources)
     return {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -115,7 +103,7 @@ def settings_hash(deployment: RagDeployment) -> dict[str, str]:
 
 
 def base_container(deployment: RagDeployment, context: Context, name: str, resources: Resources) -> Manifest:
-    """The container of API and worker: the same image, settings and secrets."""
+    """The container of API and worker: the same image, settings, secrets and probes."""
     mounts = [
         {"name": "settings", "mountPath": SETTINGS_DIRECTORY, "readOnly": True},
         {"name": "tmp", "mountPath": "/tmp"},  # noqa: S108 - a volume of the pod
@@ -132,8 +120,25 @@ def base_container(deployment: RagDeployment, context: Context, name: str, resou
             pods.field_env("POD_NAME", "metadata.name"),
         ],
         "resources": pods.resources(resources),
+        "ports": [{"name": "http", "containerPort": names.API_PORT, "protocol": "TCP"}],
+        **_probes(),
         "securityContext": pods.LOCKED_DOWN,
         "volumeMounts": mounts,
+    }
+
+
+def _probes() -> Manifest:
+    """Ready within a second of being up; out of the Service after two failures, restarted only when it hangs."""
+    return {
+        "startupProbe": pods.http_probe(
+            "/healthz", "http", periodSeconds=1, timeoutSeconds=2, failureThreshold=120
+        ),
+        "readinessProbe": pods.http_probe(
+            "/readyz", "http", periodSeconds=2, timeoutSeconds=2, failureThreshold=2
+        ),
+        "livenessProbe": pods.http_probe(
+            "/healthz", "http", periodSeconds=10, timeoutSeconds=5, failureThreshold=3
+        ),
     }
 
 

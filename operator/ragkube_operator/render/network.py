@@ -13,9 +13,11 @@ def objects(deployment: RagDeployment) -> list[Manifest]:
     spec = deployment.spec
     if spec.network.policy == "Disabled":
         return []
-    found = [_policy(deployment, names.api(deployment.name), "api", [_rule(None, names.API_PORT)])]
+    everyone = [_rule(None, names.API_PORT)]
+    found = [_policy(deployment, names.api(deployment.name), "api", everyone)]
     if spec.documents.sources:
-        found.append(_policy(deployment, names.worker(deployment.name), "worker", []))
+        # The worker has nothing there but its health and metrics.
+        found.append(_policy(deployment, names.worker(deployment.name), "worker", everyone))
     if spec.cache.enabled and spec.cache.redis.type == "Managed":
         found.append(_policy(deployment, names.redis(deployment.name), "redis", _redis(deployment)))
     if spec.vector_store.weaviate.type == "Managed":

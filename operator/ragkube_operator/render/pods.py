@@ -59,7 +59,10 @@ def template(
         "imagePullSecrets": pull_secrets,
     }
     return {
-        "metadata": {"labels": names.labels(deployment.name, component), "annotations": annotations},
+        "metadata": {
+            "labels": names.labels(deployment.name, component),
+            **({"annotations": annotations} if annotations else {}),
+        },
         "spec": {
             "serviceAccountName": names.service_account(deployment.name),
             "automountServiceAccountToken": False,

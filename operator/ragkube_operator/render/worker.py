@@ -46,7 +46,7 @@ def _template(deployment: RagDeployment, context: Context) -> Manifest:
         user=api.USER,
         annotations=api.settings_hash(deployment),
         spec={
-            "terminationGracePeriodSeconds": 30,
+            "terminationGracePeriodSeconds": api.grace_period(deployment),
             "containers": [container],
             "volumes": [*api.base_volumes(deployment), *(_volume(s) for s in mounted)],
         },
