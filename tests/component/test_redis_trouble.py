@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
@@ -19,8 +18,8 @@ from ragkube_api.adapters.redis_cache import open_redis
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import AnswerCache
 from ragkube_api.settings import RedisCacheBackend
-from support.processes import REPOSITORY, free_ports
-from support.redis import RedisServers, start_cluster, tool
+from support.processes import REPOSITORY, free_ports, tool
+from support.redis import RedisServers, start_cluster
 
 T = TypeVar("T")
 TENANT = "acme"
@@ -189,16 +188,16 @@ async def test_a_writer_that_is_killed_is_cleaned_up_after(cluster: RedisServers
     )
     async with opened(settings) as cache:
         command = [sys.executable, "-c", program, settings.model_dump_json()]
-        writer = subprocess.Popen(
-            command, stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(REPOSITORY / "api")}
+        environment = {**os.environ, "PYTHONPATH": str(REPOSITORY / "api")}
+        writer = await asyncio.create_subprocess_exec(
+            *command, stdout=asyncio.subprocess.PIPE, env=environment
         )
         assert writer.stdout is not None
-        assert b"writing" in await asyncio.to_thread(writer.stdout.readline)
+        assert b"writing" in await writer.stdout.readline()
         during = (await cache.lookup(TENANT, "k")).fence
         assert not await cache.store(TENANT, "k", b"half", during, 600)
         writer.send_signal(signal.SIGKILL)
-        writer.wait()
-        writer.stdout.close()
+        await writer.wait()
         await wait_until(lambda: fill(cache))
         assert not await cache.store(TENANT, "k", b"half", during, 600), "from before the clean-up"
         assert await value_of(cache) == b"answer"
@@ -217,14 +216,19 @@ async def test_a_write_outlives_its_first_lease(cluster: RedisServers) -> None:
 
 @pytest.mark.proves("R3")
 async def test_a_write_that_loses_redis_is_given_up_before_its_lease_ends(cluster: RedisServers) -> None:
-    finished = False
     async with opened(cluster.settings(timeout_seconds=0.3), lease=2) as cache:
-        with pytest.raises(CacheUnavailableError):
+        finished = False
+
+        async def write() -> None:
+            nonlocal finished
             async with cache.writing(TENANT):
                 cluster.stop()
                 await asyncio.sleep(20)
                 finished = True
-    assert not finished
+
+        with pytest.raises(CacheUnavailableError):
+            await write()
+        assert not finished
 
 
 @pytest.mark.proves("R3")

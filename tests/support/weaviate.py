@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -50,6 +52,32 @@ class WeaviateServer:
     def start(self) -> None:
         self.process.start()
         wait_for("weaviate is ready", self._ready, seconds=120)
+
+    def call(self, method: str, path: str, body: object = None) -> Any:
+        """One REST request, for looking and tidying behind the adapter's back."""
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.http_port}/v1/{path}", method=method,
+            data=None if body is None else json.dumps(body).encode(),
+            headers={"Authorization": f"Bearer {API_KEY}", "Content-Type": "application/json"},
+        )  # fmt: skip
+        with urllib.request.urlopen(request, timeout=30) as answer:
+            return json.loads(answer.read() or b"null")
+
+    def collections(self, prefix: str) -> list[str]:
+        classes = self.call("GET", "schema")["classes"]
+        return [each["class"] for each in classes if each["class"].startswith(prefix)]
+
+    def forget(self, prefix: str) -> None:
+        """Remove every tenant of a deployment, so that the next test begins with nothing."""
+        for name in self.collections(prefix):
+            tenants = [each["name"] for each in self.call("GET", f"schema/{name}/tenants")]
+            if tenants:
+                self.call("DELETE", f"schema/{name}/tenants", tenants)
+
+    def objects(self, prefix: str, kind: str, tenant: str) -> int:
+        """How many objects lie in a collection, current or not."""
+        found = self.call("GET", f"objects?class={prefix}{kind}&tenant={tenant}&limit=1000")
+        return len(found["objects"])
 
     def kill(self) -> None:
         self.process.kill()
