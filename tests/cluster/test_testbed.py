@@ -135,6 +135,21 @@ def test_http_reaches_a_service_by_name_from_the_host(
     assert http("POST", url, content=b"").status == 400
 
 
+@pytest.mark.level("nodes")
+@pytest.mark.parametrize(("name", "module"), [("api", "ragkube_api"), ("operator", "ragkube_operator")])
+def test_our_images_run_as_a_user_of_their_own_on_a_read_only_root(
+    images: dict[str, str], kubectl: Kubectl, namespace: Callable[..., str], name: str, module: str
+) -> None:
+    space = namespace("image")
+    program = f"import os, {module} as m; print(os.getuid(), os.getcwd(), os.path.dirname(m.__file__), *os.listdir('.'))"
+    ours = pod("ours", images[name], ["python", "-W", "error", "-c", program])
+    ours["spec"]["securityContext"] = {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}}
+    kubectl.apply(ours, namespace=space)
+    uid, folder, package, *found = finished(kubectl, space, "ours").split()
+    assert (uid, folder, package) == ("65532", "/opt/ragkube", f"/opt/ragkube/lib/{module}")
+    assert ("docs" in found) == (name == "api")
+
+
 @pytest.mark.level("controllers")
 def test_restricted_pod_security_refuses_a_privileged_pod(
     kubectl: Kubectl, namespace: Callable[..., str]

@@ -21,7 +21,7 @@ ACTIONS = ("kill", "start", "freeze", "thaw", "cut", "join")
 
 def choose(name: str | None = None, *, kind: str | None = None, size: int = 3) -> Cluster:
     """A kubeconfig given on purpose, else kind where Docker answers, else our own; or the kind that is asked for."""
-    state = State.named(name)
+    state = State.named(name or os.environ.get("RAGKUBE_CLUSTER") or None)
     given = os.environ.get("RAGKUBE_KUBECONFIG")
     kind = kind or ("given" if given else "own" if (state.root / "init.pid").exists() else None)
     if kind == "given":
@@ -75,7 +75,9 @@ def status(cluster: Cluster) -> dict[str, object]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="cluster.py", description="A real Kubernetes cluster for tests.")
-    parser.add_argument("--name", help="of the cluster; by default derived from the path of this checkout")
+    parser.add_argument(
+        "--name", help="of the cluster; by default $RAGKUBE_CLUSTER or derived from the path of this checkout"
+    )
     parser.add_argument(
         "--kind", choices=("given", "kind", "own"), help="instead of what is found on this machine"
     )

@@ -27,6 +27,12 @@ _NEEDS = (
 )
 _CTR = ("ctr", "-n", "k8s.io")
 _IMPORT = (*_CTR, "images", "import", "--no-unpack")  # unpacked when a pod first needs it
+_INGEST = """
+while read -r digest size path; do
+  ctr -n k8s.io content ingest --expected-digest "sha256:$digest" --expected-size "$size" "link-$digest" <"$path"
+done
+"""
+_BIG = 1 << 20
 _CGROUPS = Path("/sys/fs/cgroup")
 _RELAY = HERE / "testbed" / "relay.py"
 
@@ -55,7 +61,7 @@ class OwnCluster:
             self._start_namespaces()
             self._start_control_plane()
             self._start_nodes()
-            self._expose_api_server()
+            self._expose()
             self._install(extras)
 
     def down(self) -> None:
@@ -68,7 +74,10 @@ class OwnCluster:
         return int(started_with.read_text()) if started_with.exists() else self._wanted
 
     def running(self) -> bool:
-        return self._init() is not None and self.state.kubeconfig.exists()
+        if self._init() is None or not self.state.kubeconfig.exists():
+            return False
+        self._mend_relays()
+        return True
 
     def _down(self) -> None:
         for group in self._cgroups("freezer"):
@@ -194,12 +203,22 @@ class OwnCluster:
             ["ip", "route", "replace", "10.96.0.0/16", "via", "172.30.0.11"]
         )  # Services, from inside
 
-    def _expose_api_server(self) -> None:
-        port = self.relay(API_SERVER)
+    def _expose(self) -> None:
+        """Loopback ports for clients on the host: the API server, and a proxy to everything else."""
+        port, proxy = self.relay(API_SERVER), self.relay(None)
         text = self.state.inner_kubeconfig.read_text().replace(API_SERVER, f"127.0.0.1:{port}")
+        (self.state.root / "ports").write_text(f"{port} {proxy}")
         self.state.kubeconfig.touch(mode=0o600)
         self.state.kubeconfig.write_text(text)
-        (self.state.root / "proxy.port").write_text(str(self.relay(None)))
+
+    def _mend_relays(self) -> None:
+        for port, target in zip(self._ports(), (API_SERVER, None), strict=True):
+            with socket.socket() as probe:
+                if probe.connect_ex(("127.0.0.1", port)):
+                    self.relay(target, port)
+
+    def _ports(self) -> list[int]:
+        return [int(port) for port in (self.state.root / "ports").read_text().split()]
 
     def _install(self, extras: Sequence[str]) -> None:
         self.kubectl("apply", "-f", "-", stdin=volumes.pool(self.state.root / "pv", self.nodes()))
@@ -277,7 +296,7 @@ class OwnCluster:
 
     def proxy(self) -> str:
         """The HTTP proxy that reaches pods and Services by name and address."""
-        return f"http://127.0.0.1:{(self.state.root / 'proxy.port').read_text()}"
+        return f"http://127.0.0.1:{self._ports()[1]}"
 
     def load(self, archives: Sequence[Path]) -> None:
         """Import image archives into every node; a tag moves to the new image, running containers keep the old one."""
@@ -289,19 +308,47 @@ class OwnCluster:
         """Build images and import them into every node, without the layers that it has."""
         built = images.build(names)
         with locked("images"), locked(self.state.id), Timer("images loaded"):
-            self._on_every_node(lambda node: self._stream(node, built))
+            self._on_every_node(partial(self._give, built))
 
     def _import(self, archive: Path, node: str) -> None:
         run(self._node_command("enter", node, *_IMPORT, str(archive.resolve())))
 
-    def _stream(self, node: str, built: Sequence[Image]) -> None:
-        held = run(self._node_command("enter", node, *_CTR, "content", "ls", "-q")).split()
+    def _give(self, built: Sequence[Image], node: str) -> None:
+        """Big layers become hard links in the node's store, which saves copying them; the rest is imported."""
+        store = images.store()
+        wanted = {blob for image in built for blob in store.blobs(image)}
+        self._link(
+            node, sorted(blob for blob in wanted - self._held(node) if store.blob(blob).stat().st_size > _BIG)
+        )
+        self._stream(node, built, self._held(node))
+        missing = wanted - self._held(node)
+        if missing:  # collected as garbage before its manifest came
+            self._stream(node, built, self._held(node))
+
+    def _held(self, node: str) -> set[str]:
+        listed = run(self._node_command("enter", node, *_CTR, "content", "ls", "-q"))
+        return {digest.removeprefix("sha256:") for digest in listed.split()}
+
+    def _link(self, node: str, blobs: Sequence[str]) -> None:
+        content = (
+            self.state.root / "nodes" / node / "containerd" / "io.containerd.content.v1.content/blobs/sha256"
+        )
+        lines = ""
+        for digest in blobs:
+            source = images.store().blob(digest)
+            (content / digest).unlink(missing_ok=True)  # what the node does not list is rubbish
+            (content / digest).hardlink_to(source)
+            lines += f"{digest} {source.stat().st_size} {source}\n"
+        if lines:
+            run(self._node_command("enter", node, "bash", "-ec", _INGEST), stdin=lines)
+
+    def _stream(self, node: str, built: Sequence[Image], held: set[str]) -> None:
         with (self.state.log / "import.log").open("a") as log:
             command = self._node_command("enter", node, *_IMPORT, "-")
             process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=log, stderr=log)
             if process.stdin:
                 with process.stdin as stream:
-                    images.store().export(built, stream, {blob.removeprefix("sha256:") for blob in held})
+                    images.store().export(built, stream, held)
             if process.wait():
                 raise TestbedError(f"node {node} did not import images, see {self.state.log}/import.log")
 
