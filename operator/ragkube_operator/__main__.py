@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
+from typing import Any
 
 import kopf
 import structlog
@@ -26,6 +27,7 @@ from ragkube_operator.workers import Workers
 log = structlog.get_logger(__name__)
 
 _CRD_POLL_SECONDS = 2.0
+_IDENTITY: Any = "ragkube-operator"
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 
 
@@ -105,6 +107,8 @@ async def run(options: Options, stop: asyncio.Event) -> None:
             await kopf.operator(
                 registry=handlers.registry(workers, partial(kube.credentials, configuration)),
                 settings=handlers.settings(),
+                # otherwise kopf asks for the user's name, which an arbitrary UID does not have
+                identity=_IDENTITY,
                 standalone=True,
                 clusterwide=not options.namespaces,
                 namespaces=options.namespaces,

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis as redis_py
+
 from ragkube_operator import redis_client
 from ragkube_operator.redis_client import Access, Endpoint
 from ragkube_operator.redis_cluster import Done, Spec, Topology, plan
