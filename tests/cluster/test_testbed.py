@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -251,4 +252,5 @@ def test_down_leaves_nothing_also_after_a_crash(cluster: Cluster) -> None:
     second.down()
     assert leftovers(second.state) == []
     assert not second.running()
+    shutil.rmtree(second.state.root)  # only logs are left
     assert cluster.running()

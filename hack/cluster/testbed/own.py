@@ -231,6 +231,8 @@ class OwnCluster:
         self.kubectl("-n", "kube-system", "rollout", "status", "deploy/coredns", "--timeout=60s")
         for name in extras:
             self.kubectl("-n", "kube-system", "rollout", "status", f"deploy/{name}", "--timeout=90s")
+        if "metrics-server" in extras:
+            self.kubectl("wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=60s")
 
     # -- use ----------------------------------------------------------------------------------------------------------
 
@@ -260,39 +262,40 @@ class OwnCluster:
 
     def relay(self, target: str | None, port: int = 0) -> int:
         """Relay a loopback port of the host to `target` inside; without a target it is an HTTP proxy."""
-        with self._start_relay(target, port)[0] as listener:
-            address: tuple[str, int] = listener.getsockname()
-            return address[1]
+        return self._start_relay(target, port, subprocess.DEVNULL)[0]
 
     def forward(self, port: int, target: str) -> int:
-        listener, process = self._start_relay(target, port)
-        listener.close()
+        process = self._start_relay(target, port, subprocess.PIPE)[1]
         try:
             return process.wait()
         except KeyboardInterrupt:
-            process.kill()
-            return 0
+            return 0  # the relay ends with our end of its pipe
 
-    def _start_relay(self, target: str | None, port: int) -> "tuple[socket.socket, subprocess.Popen[bytes]]":
-        listener = socket.create_server(("127.0.0.1", port), backlog=512)
-        command = [
-            sys.executable,
-            "-I",
-            "-S",
-            str(_RELAY),
-            str(listener.fileno()),
-            *([target] if target else []),
-        ]
-        with (self.state.log / "relay.log").open("a") as log:
+    def _start_relay(
+        self, target: str | None, port: int, stdin: int
+    ) -> "tuple[int, subprocess.Popen[bytes]]":
+        with (
+            socket.create_server(("127.0.0.1", port), backlog=512) as listener,
+            (self.state.log / "relay.log").open("a") as log,
+        ):
+            command = [
+                sys.executable,
+                "-I",
+                "-S",
+                str(_RELAY),
+                str(listener.fileno()),
+                *([target] if target else []),
+            ]
             process = subprocess.Popen(
                 self.enter_command(command),
                 pass_fds=[listener.fileno()],
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
-        return listener, process
+            address: tuple[str, int] = listener.getsockname()
+            return address[1], process
 
     def proxy(self) -> str:
         """The HTTP proxy that reaches pods and Services by name and address."""

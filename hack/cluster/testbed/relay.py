@@ -8,7 +8,9 @@ program, run inside the cluster's namespaces, accepts there and dials here. In a
 
 import asyncio
 import contextlib
+import os
 import socket
+import stat
 import sys
 from urllib.parse import urlsplit
 
@@ -99,8 +101,11 @@ async def _serve(listener: socket.socket, target: str | None, via: str | None) -
             writer.close()
 
     server = await asyncio.start_server(handle, sock=listener, backlog=512, limit=1 << 18)
+    over = asyncio.Event()
+    if stat.S_ISFIFO(os.fstat(0).st_mode):  # the other end closes when whoever started us is gone
+        asyncio.get_running_loop().add_reader(0, over.set)
     async with server:
-        await server.serve_forever()
+        await over.wait()
 
 
 def main(arguments: list[str]) -> None:
