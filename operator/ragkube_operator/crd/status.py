@@ -1,8 +1,8 @@
-"""The status subresource: what the operator reports."""
+"""The status subresource: what the operator reports. No defaults: what it has not written is not there."""
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field
 
@@ -22,36 +22,36 @@ class Condition(Part):
     """When `status` changed last."""
     reason: str = Field(max_length=1024)
     """One word for programs; docs/status-conditions.md lists them."""
-    message: str = Field(default="", max_length=32768)
+    message: Annotated[str, Field(max_length=32768)]
     """A sentence for people: what is wrong and what to do."""
 
 
 class PodCount(Part):
     """Pods of a part."""
 
-    replicas: int = 0
+    replicas: int | None = None
     """Pods that should run."""
-    ready: int = 0
+    ready: int | None = None
     """Pods that are ready."""
-    summary: str = ""
+    summary: str | None = None
     """Both in short, like `2/2`, or `External`."""
 
 
 class RagDeploymentStatus(Part):
     """What the operator reports."""
 
-    observed_generation: int = 0
+    observed_generation: int | None = None
     """Generation of the resource that this status describes."""
-    conditions: list[Condition] = Field(
-        default_factory=list,
-        json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]},
-    )
+    conditions: Annotated[
+        list[Condition],
+        Field(json_schema_extra={"x-kubernetes-list-type": "map", "x-kubernetes-list-map-keys": ["type"]}),
+    ] = Field(default_factory=list)
     """Ready, Reconciling, Stalled and one for each part."""
-    url: str = ""
+    url: str | None = None
     """Address of the API inside the cluster."""
-    version: str = ""
+    version: str | None = None
     """Version of the operator that wrote this."""
-    api_image: str = ""
+    api_image: str | None = None
     """Image of API and workers, kept when the operator is upgraded."""
     api: PodCount | None = None
     """Pods of the API."""
