@@ -74,7 +74,9 @@ class Gateway:
 
     def _record(self, scope: Scope, status: int, seconds: float, facts: Mapping[str, Any]) -> None:
         telemetry = self._runtime.telemetry
-        route = getattr(scope.get("route"), "path", None) or "unmatched"
+        route = getattr(scope.get("route"), "path", None)
+        if route is None:
+            route = scope["path"] if scope["path"] in OPEN_PATHS else "unmatched"
         method = scope["method"] if scope["method"] in _METHODS else "other"
         telemetry.requests.labels(route, method, str(status)).inc()
         telemetry.request_latency.labels(route).observe(seconds)
@@ -98,7 +100,7 @@ class _Exchange:
 
     async def send(self, message: Message) -> None:
         if message["type"] == "http.response.start":
-            self.status = message["status"]
+            self.status = int(message["status"])
             headers = [*message.get("headers", ()), (b"x-trace-id", self._trace_id)]
             if self._runtime.health.draining:
                 headers.append((b"connection", b"close"))

@@ -63,7 +63,9 @@ def from_validation(error: ValidationError) -> RagkubeError:
     """Name every wrong field of a JSON body; a body that is no JSON is malformed."""
     found = error.errors(include_url=False, include_context=False, include_input=False)
     if any(item["type"] == "json_invalid" for item in found):
-        return MalformedBodyError(f"The body is no valid JSON: {_sentence(found[0]['msg'])}")
+        return MalformedBodyError(
+            f"The body is no valid JSON: {_sentence(found[0]['msg'].removeprefix('Invalid JSON: '))}"
+        )
     return _invalid([(item["loc"], item["type"], item["msg"]) for item in found])
 
 
@@ -72,11 +74,11 @@ def install(app: FastAPI, telemetry: Telemetry) -> None:
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, RagkubeError)  # noqa: S101 - the type it is registered for
-        cause = error.__cause__
-        telemetry.log.log(
-            30 if error.status >= HTTPStatus.INTERNAL_SERVER_ERROR else 20, "request_refused",
-            code=error.code, status=error.status, cause=repr(cause) if cause else None,
-        )  # fmt: skip
+        # Below 500 the cause may quote what the client sent, and that is nobody's business.
+        severe = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+        write = telemetry.log.warning if severe else telemetry.log.info
+        cause = repr(error.__cause__) if severe and error.__cause__ else None
+        write("request_refused", code=error.code, status=error.status, cause=cause)
         return respond(error, trace_id(request), close=isinstance(error, DocumentTooLargeError))
 
     async def validation(request: Request, error: Exception) -> Response:

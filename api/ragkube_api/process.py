@@ -7,6 +7,8 @@ import socket
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import prometheus_client
+
 from ragkube_api import runtime as composition
 from ragkube_api.app import create_app, create_worker_app
 from ragkube_api.context import Runtime
@@ -18,6 +20,7 @@ from ragkube_api.telemetry import configure_logging
 def run(settings: Settings, *, worker: bool) -> None:
     """Serve until a signal. Raises ``StartupError`` when it cannot begin."""
     configure_logging(settings.log)
+    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
     listener = listen(settings.server)
     with asyncio.Runner(loop_factory=_new_loop) as runner:
         runner.run(_main(settings, listener, worker=worker))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -13,15 +14,19 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx2
 
 from ragkube_api import runtime as composition
+from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
 from ragkube_api.app import create_app
 from ragkube_api.context import Backends, Runtime
 from ragkube_api.settings import Settings
 from support.processes import REPOSITORY, free_ports
 
+# The model is read once for all tests: it never changes.
+_load_once = functools.cache(WordllamaEmbedder.load)
 Change = Callable[[Backends], Backends]
 
 
@@ -69,7 +74,8 @@ def metric_in(exposition: str, name: str, **labels: str) -> float:
 async def running_app(settings: Settings, change: Change | None = None) -> AsyncIterator[RunningApp]:
     """The application as ``python -m ragkube_api`` builds it; ``change`` puts other adapters in."""
     async with AsyncExitStack() as stack:
-        runtime = await composition.build(settings, stack)
+        with patch.object(WordllamaEmbedder, "load", _load_once):
+            runtime = await composition.build(settings, stack)
         if change is not None:
             runtime = composition.assemble(settings, change(runtime.backends), stack)
         transport = httpx2.ASGITransport(app=create_app(runtime), raise_app_exceptions=False)

@@ -12,7 +12,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import PurePosixPath
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 from uuid import uuid4
 
 import orjson
@@ -29,8 +29,6 @@ from ragkube_api.ports import AnswerCache, Embedder, VectorStore
 from ragkube_api.services.deadline import deadline
 from ragkube_api.telemetry import Telemetry
 from ragkube_api.text import REVISION, chunking, parsing
-
-_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +99,7 @@ class Ingestion:
         try:
             if len(upload.body) > self.max_bytes:
                 raise too_large(self.max_bytes)
-            stored = await self._unbroken(self._put(upload))
+            stored = await self._put(upload)
         except DocumentError:
             self._telemetry.documents_indexed.labels("failed").inc()
             raise
@@ -110,7 +108,7 @@ class Ingestion:
 
     async def delete(self, tenant: str, document_id: str, *, source: str | None = None) -> None:
         """Remove a document; raises ``NotFoundError``."""
-        await self._unbroken(self._delete(tenant, document_id, source))
+        await self._delete(tenant, document_id, source)
         self._telemetry.documents_indexed.labels("deleted").inc()
         self._telemetry.log.info("document_deleted", tenant=tenant, document=document_id)
 
@@ -119,11 +117,24 @@ class Ingestion:
         while self._running:
             await asyncio.wait(self._running)
 
-    async def _unbroken(self, work: Coroutine[Any, Any, _T]) -> _T:
+    async def _unbroken(self, work: Coroutine[Any, Any, None]) -> None:
+        """A caller that is cancelled waits: a fence that opens before its write has ended would let stale answers in."""
         task = asyncio.create_task(work)
         self._running.add(task)
         task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        try:
+            await asyncio.shield(task)
+        except asyncio.CancelledError:
+            await asyncio.wait({task})
+            raise
+
+    async def _commit(self, write: DocumentWrite) -> None:
+        async with self._cache.writing(write.document.tenant):
+            await self._store.put(write)
+
+    async def _remove(self, tenant: str, document_id: str) -> None:
+        async with self._cache.writing(tenant):
+            await self._store.delete(tenant, document_id)
 
     async def _put(self, upload: Upload) -> Stored:
         started = time.perf_counter()
@@ -136,8 +147,7 @@ class Ingestion:
                     return Stored(existing, "unchanged")
             async with deadline(self._timeout):
                 write = await self._prepare(upload, fingerprint, existing)
-            async with self._cache.writing(upload.tenant):
-                await self._store.put(write)
+            await self._unbroken(self._commit(write))
         document = write.document
         self._telemetry.log.info(
             "document_indexed", tenant=document.tenant, document=document.id, version=document.version,
@@ -151,8 +161,7 @@ class Ingestion:
             if existing is None:
                 raise no_document(document_id)
             self._check_owner(existing, source)
-            async with self._cache.writing(tenant):
-                await self._store.delete(tenant, document_id)
+            await self._unbroken(self._remove(tenant, document_id))
 
     def _check_owner(self, existing: Document, source: str | None) -> None:
         """A document that a configured source keeps is changed there; what a request uploaded, by request."""

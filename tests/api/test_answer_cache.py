@@ -1,0 +1,273 @@
+"""The exact cache: what it is keyed by, when it is passed by, and that nothing stale or damaged is served."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragkube_api.context import Backends
+from ragkube_api.errors import CacheUnavailableError, StoreUnavailableError
+from support.api import RunningApp, running_app, settings_in
+from support.trouble import Away
+
+QUESTION = "How far away is the moon?"
+MOON = "The moon is 384,400 kilometres away."
+
+
+async def _status(app: RunningApp, question: str = QUESTION, **fields: Any) -> str:
+    return str((await app.ask(question, **fields))["cache"]["status"])
+
+
+@pytest.mark.proves("C1")
+async def test_the_same_question_is_answered_from_the_cache_with_its_age(app: RunningApp) -> None:
+    await app.put("moon.txt", MOON)
+    first = await app.ask(QUESTION)
+    second = await app.ask(QUESTION)
+
+    assert first["cache"] == {
+        "status": "miss",
+        "level": None,
+        "kind": None,
+        "age_s": None,
+        "similarity": None,
+    }
+    assert (second["cache"]["status"], second["cache"]["level"], second["cache"]["kind"]) == (
+        "hit",
+        "l1",
+        "exact",
+    )
+    assert second["cache"]["age_s"] >= 0
+    assert second["answer"] == first["answer"]
+    assert second["citations"] == first["citations"]
+    assert second["id"] != first["id"]
+    assert await app.metric("rag_cache_hits_total", level="l1", kind="exact") == 1
+    assert await app.metric("rag_cache_misses_total", kind="exact") == 1
+
+
+@pytest.mark.proves("C1")
+@pytest.mark.parametrize(
+    ("first", "second", "expected"),
+    [
+        ("Where is the café?", "Where is the cafe\u0301?", "hit"),
+        ("Where is it?", "  Where\n is \t it?", "hit"),
+        ("Who is the US president?", "Who is the us president?", "miss"),
+        ("Where is it?", "Where is it", "miss"),
+    ],
+)  # fmt: skip
+async def test_what_counts_as_the_same_question(
+    app: RunningApp, first: str, second: str, expected: str
+) -> None:
+    await app.ask(first)
+
+    assert await _status(app, second) == expected
+
+
+@pytest.mark.proves("C1")
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ({"k": 4}, "miss"),
+        ({"alpha": 0.4}, "miss"),
+        ({"filters": {"a": "x"}}, "miss"),
+        ({"filters": {"a": 1}}, "miss"),
+        ({"k": 5, "alpha": 0.5, "filters": {}}, "hit"),
+        ({"headers": {"X-Ragkube-Tenant": "other"}}, "miss"),
+    ],
+)
+async def test_every_parameter_and_the_tenant_are_part_of_the_key(
+    app: RunningApp, fields: dict[str, Any], expected: str
+) -> None:
+    await app.ask(QUESTION)
+
+    assert await _status(app, **fields) == expected
+
+
+@pytest.mark.proves("C1")
+async def test_filters_are_the_same_in_any_order_and_of_one_type(app: RunningApp) -> None:
+    await app.ask(QUESTION, filters={"a": ["x", "y"], "b": 1})
+
+    assert await _status(app, filters={"b": 1, "a": ["y", "x"]}) == "hit"
+    assert await _status(app, filters={"b": "1", "a": ["y", "x"]}) == "miss"
+    assert await _status(app, filters={"b": True, "a": ["y", "x"]}) == "miss"
+
+
+@pytest.mark.proves("C1")
+async def test_cache_control_passes_the_cache_by(app: RunningApp) -> None:
+    no_cache, no_store = {"Cache-Control": "no-cache"}, {"Cache-Control": "max-age=0, no-store"}
+
+    assert await _status(app, headers=no_store) == "bypass"
+    assert await _status(app) == "miss"
+    assert await _status(app, headers=no_cache) == "bypass"
+    assert await _status(app) == "hit"
+    assert await _status(app, "Another question?", headers=no_cache) == "bypass"
+    assert await _status(app, "Another question?") == "hit"
+
+
+@pytest.mark.proves("C1")
+async def test_a_write_drops_the_answers_and_an_unchanged_one_does_not(app: RunningApp) -> None:
+    await app.put("moon.txt", MOON)
+    await app.ask(QUESTION)
+
+    again = await app.put("moon.txt", MOON)
+    assert again.json()["unchanged"] is True
+    assert await _status(app) == "hit"
+
+    await app.put("moon.txt", "The moon is 1,234 kilometres away.")
+    changed = await app.ask(QUESTION)
+    assert changed["cache"]["status"] == "miss"
+    assert "1,234" in changed["answer"]
+
+    await app.client.delete("/v1/documents/moon.txt")
+    gone = await app.ask(QUESTION)
+    assert gone["cache"]["status"] == "miss"
+    assert gone["citations"] == []
+
+
+async def test_a_write_of_one_tenant_leaves_the_answers_of_another(app: RunningApp) -> None:
+    blue = {"X-Ragkube-Tenant": "blue"}
+    await app.ask(QUESTION, headers=blue)
+
+    await app.put("moon.txt", MOON)
+
+    assert await _status(app, headers=blue) == "hit"
+
+
+class _SlowStore(Away):
+    """Runs a write between retrieval and the end of the answer."""
+
+    after_search: Any = None
+
+    async def search(self, *arguments: Any) -> Any:
+        found = await self.inner.search(*arguments)
+        if self.after_search is not None:
+            action, self.after_search = self.after_search, None
+            await action()
+        return found
+
+
+@pytest.mark.proves("C1")
+async def test_an_answer_that_a_write_overtook_is_not_stored(tmp_path: Path) -> None:
+    stores: list[_SlowStore] = []
+
+    def change(backends: Backends) -> Backends:
+        stores.append(_SlowStore(backends.store))
+        return replace(backends, store=stores[0])
+
+    async with running_app(settings_in(tmp_path), change) as app:
+        await app.put("moon.txt", MOON)
+        stores[0].after_search = lambda: app.put("moon.txt", "The moon is 7 kilometres away.")
+
+        overtaken = await app.ask(QUESTION)
+        next_one = await app.ask(QUESTION)
+
+    assert "384,400" in overtaken["answer"]
+    assert next_one["cache"]["status"] == "miss"
+    assert "7 kilometres" in next_one["answer"]
+
+
+@pytest.mark.proves("R3")
+async def test_without_the_cache_it_answers_and_says_so(tmp_path: Path) -> None:
+    caches: list[Away] = []
+
+    def change(backends: Backends) -> Backends:
+        caches.append(Away(backends.cache))
+        return replace(backends, cache=caches[0])
+
+    async with running_app(settings_in(tmp_path), change) as app:
+        await app.put("moon.txt", MOON)
+        caches[0].error = CacheUnavailableError("The cache cannot be reached.")
+
+        answer = await app.ask(QUESTION)
+        write = await app.put("other.txt", "More text.")
+        ready = await app.client.get("/readyz")
+        caches[0].error = None
+        healed = await app.ask(QUESTION)
+
+        assert (answer["cache"]["status"], answer["degraded"]) == ("bypass", ["cache-unavailable"])
+        assert "384,400" in answer["answer"]
+        assert (write.status_code, write.json()["code"]) == (503, "cache-unavailable")
+        assert int(write.headers["retry-after"]) >= 1
+        assert ready.status_code == 200
+        assert ready.json()["dependencies"]["cache"]["up"] is False
+        assert (healed["cache"]["status"], healed["degraded"]) == ("miss", [])
+        assert await app.metric("rag_cache_errors_total", reason="unavailable") == 1
+        assert await app.metric("rag_degraded_answers_total", reason="cache-unavailable") == 1
+
+
+@pytest.mark.proves("R3")
+async def test_without_the_store_cached_answers_go_on_and_the_rest_is_told_to_come_back(
+    tmp_path: Path,
+) -> None:
+    stores: list[Away] = []
+
+    def change(backends: Backends) -> Backends:
+        stores.append(Away(backends.store))
+        return replace(backends, store=stores[0])
+
+    async with running_app(settings_in(tmp_path), change) as app:
+        await app.put("moon.txt", MOON)
+        await app.ask(QUESTION)
+        stores[0].error = StoreUnavailableError("The document store cannot be reached.")
+
+        cached = await app.ask(QUESTION)
+        fresh = await app.client.post("/v1/query", json={"question": "Something else?"})
+        ready = await app.client.get("/readyz")
+
+    assert cached["cache"]["status"] == "hit"
+    assert (fresh.status_code, fresh.json()["code"]) == (503, "store-unavailable")
+    assert int(fresh.headers["retry-after"]) >= 1
+    assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
+    assert ready.json()["dependencies"]["store"]["detail"] == "The document store cannot be reached."
+
+
+def _signed(body: bytes) -> bytes:
+    return b"a1:" + hashlib.blake2b(body, digest_size=8).digest() + body
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        pytest.param(lambda value: value[:-5] + bytes([value[-5] ^ 1]) + value[-4:], id="one bit"),
+        pytest.param(lambda value: value[: len(value) // 2], id="cut"),
+        pytest.param(lambda value: value[:0], id="empty"),
+        pytest.param(lambda value: b"\x80\x04" + value, id="foreign"),
+        pytest.param(lambda value: _signed(value[:0] + b'{"text": "x"}'), id="other fields"),
+    ],
+)
+async def test_a_damaged_entry_is_a_miss_and_is_counted(
+    tmp_path: Path, damage: Callable[[bytes], bytes]
+) -> None:
+    class Damaging(Away):
+        async def store(self, tenant: str, key: str, value: bytes, *rest: Any) -> bool:
+            return bool(await self.inner.store(tenant, key, damage(value), *rest))
+
+    def change(backends: Backends) -> Backends:
+        return replace(backends, cache=Damaging(backends.cache))
+
+    async with running_app(settings_in(tmp_path), change) as app:
+        await app.put("moon.txt", MOON)
+        first, second = await app.ask(QUESTION), await app.ask(QUESTION)
+
+        assert (second["cache"]["status"], second["answer"]) == ("miss", first["answer"])
+        assert await app.metric("rag_cache_errors_total", reason="corrupt") == 1
+
+
+async def test_an_answer_above_the_limit_is_given_but_not_stored(tmp_path: Path) -> None:
+    settings = settings_in(tmp_path, cache={"max_answer_bytes": 1024})
+    async with running_app(settings) as app:
+        await app.put("moon.txt", f"The moon is far away {'and further ' * 60}from here.")
+        await app.ask(QUESTION, k=20)
+
+        assert await _status(app, k=20) == "miss"
+        assert await app.metric("rag_cache_errors_total", reason="oversized") >= 1
+
+
+async def test_a_cache_that_is_switched_off_is_neither_read_nor_written(tmp_path: Path) -> None:
+    async with running_app(settings_in(tmp_path, cache={"enabled": False})) as app:
+        assert await _status(app) == "bypass"
+        assert await _status(app) == "bypass"
