@@ -1,14 +1,15 @@
 """What tests do with a cluster: kubectl, HTTP to what runs inside, namespaces, waiting."""
 
+import contextlib
+import http.client
 import itertools
 import json
 import subprocess
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 from cluster.testbed.base import Cluster
 from cluster.testbed.paths import TestbedError
@@ -108,14 +109,12 @@ class Http:
     ) -> Response:
         data = content if json is None else _encode(json)
         sent = {**({} if json is None else {"content-type": "application/json"}), **(headers or {})}
-        request = urllib.request.Request(url, data=data, headers=sent, method=method)
-        opener = urllib.request.build_opener(urllib.request.ProxyHandler({"http": self._proxy()}))
-        try:
-            with opener.open(request, timeout=timeout) as answer:
-                return Response(answer.status, dict(answer.headers.items()), answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                return Response(error.code, dict(error.headers.items()), error.read())
+        where = urlsplit(self._proxy())
+        connection = http.client.HTTPConnection(where.hostname or "", where.port, timeout=timeout)
+        with contextlib.closing(connection):
+            connection.request(method, url, body=data, headers=sent)
+            answer = connection.getresponse()
+            return Response(answer.status, dict(answer.headers.items()), answer.read())
 
 
 def _encode(document: Any) -> bytes:

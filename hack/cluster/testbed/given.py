@@ -1,6 +1,5 @@
 """A cluster that the user gave on purpose with RAGKUBE_KUBECONFIG; never the current context of somebody who did not."""
 
-import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -40,8 +39,7 @@ class GivenCluster:
         return self._kubeconfig
 
     def kubectl_command(self) -> list[str]:
-        program = shutil.which("kubectl") or str(programs.program("kubectl"))
-        return [program, f"--kubeconfig={self._kubeconfig}"]
+        return [programs.kubectl(), f"--kubeconfig={self._kubeconfig}"]
 
     def enter_command(self, command: Sequence[str]) -> list[str]:
         return ["env", f"KUBECONFIG={self._kubeconfig}", *command]

@@ -6,7 +6,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from cluster.testbed import images
+from cluster.testbed import images, programs
 from cluster.testbed.gateway import Gateway
 from cluster.testbed.paths import State, TestbedError, UnavailableError
 from cluster.testbed.shell import Timer, run, say
@@ -73,7 +73,7 @@ class KindCluster:
         return self.state.kubeconfig
 
     def kubectl_command(self) -> list[str]:
-        return [shutil.which("kubectl") or "kubectl", f"--kubeconfig={self.state.kubeconfig}"]
+        return [programs.kubectl(), f"--kubeconfig={self.state.kubeconfig}"]
 
     def enter_command(self, command: Sequence[str]) -> list[str]:
         return ["env", f"KUBECONFIG={self.state.kubeconfig}", *command]

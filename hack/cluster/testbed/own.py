@@ -232,7 +232,9 @@ class OwnCluster:
         for name in extras:
             self.kubectl("-n", "kube-system", "rollout", "status", f"deploy/{name}", "--timeout=90s")
         if "metrics-server" in extras:
-            self.kubectl("wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=60s")
+            self.kubectl(
+                "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=60s"
+            )
 
     # -- use ----------------------------------------------------------------------------------------------------------
 

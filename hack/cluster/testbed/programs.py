@@ -94,6 +94,11 @@ def program(name: str) -> Path:
     return target
 
 
+def kubectl() -> str:
+    """The user's kubectl, or ours."""
+    return shutil.which("kubectl") or str(program("kubectl"))
+
+
 def program_path(name: str) -> Path:
     wanted = PROGRAMS[name]
     return cache_root() / "programs" / f"{name}-{wanted.version}-{digest(repr(wanted), length=8)}" / name
