@@ -68,7 +68,7 @@ class Pods:
     def call(self, index: int, *words: str | int) -> object:
         endpoint = self.endpoints[index]
         try:
-            with redis_py.Redis(port=endpoint.port, password=PASSWORD, retry=None, protocol=2) as client:
+            with redis_py.Redis(port=endpoint.port, password=PASSWORD, protocol=2) as client:
                 client.response_callbacks.clear()
                 return client.execute_command(*words)
         except redis_py.RedisError as error:

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
+
 from ragkube_operator.redis_cluster import (
     SLOTS,
     AddSlots,
@@ -86,8 +87,10 @@ class Model:
             Peer(
                 id=peer,
                 address=address,
-                flags=frozenset({"myself"} if peer == server.id else ({"fail"} if peer not in living else set())),
-                primary=self._believed_primary(server, peer),
+                flags=frozenset(
+                    {"myself"} if peer == server.id else ({"fail"} if peer not in living else set())
+                ),
+                primary=self._believed_primary(peer),
                 slots=self._believed_slots(server, peer),
                 connected=peer in living and living[peer].address == address,
             )
@@ -97,7 +100,7 @@ class Model:
         healthy = all(not peer.failed or not peer.slots for peer in peers)
         return Node(pod, server.address, server.id, covered and healthy, peers, host=f"h{int(pod[6:]) % 3}")
 
-    def _believed_primary(self, server: Server, peer: str) -> str | None:
+    def _believed_primary(self, peer: str) -> str | None:
         other = self.by_id().get(peer)
         return other.primary if other is not None else None
 
