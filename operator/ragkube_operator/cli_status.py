@@ -7,13 +7,17 @@ from collections.abc import Mapping
 
 from ragkube_operator.cli_documents import report_failures
 from ragkube_operator.cli_output import Output, plural
-from ragkube_operator.client import JSON, Client
+from ragkube_operator.client import JSON, ApiError, Client
 
 
 def status(client: Client, output: Output, *, as_json: bool) -> bool:
     """Print health and sources; False when the API does not serve."""
     ready, health = client.ready()
-    sources = client.sources()
+    try:
+        sources = client.sources()
+    except ApiError as error:
+        output.warn(f"how far the sources are is not known: {error.message}")
+        sources = []
     if as_json:
         body = {"url": client.url, "ready": ready, "health": health, "sources": sources}
         output.console.out(json.dumps(body, indent=2, ensure_ascii=False), highlight=False)

@@ -16,7 +16,7 @@ from typing import Any
 from ragkube_operator import cli_manifest, cli_status, local_data, local_process, local_settings
 from ragkube_operator.cli_documents import report_failures
 from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output
-from ragkube_operator.client import Client, UnreachableError
+from ragkube_operator.client import JSON, ApiError, Client, UnreachableError
 
 _POLL_SECONDS = 0.1
 _SLOW_SECONDS = 5.0
@@ -149,22 +149,31 @@ def _wait_ready(running: _Running) -> None:
 
 
 def _wait_synced(running: _Running) -> None:
-    """Show how far the sources are until all are done."""
+    """Show how far the sources are until all are done; an external cache that is away hides it, no more."""
+    try:
+        sources = _follow_sources(running)
+    except ApiError as error:
+        running.output.warn(f"how far the sources are is not known: {error.message}")
+        return
+    if sources:
+        running.output.line(cli_status.sentence(sources))
+        report_failures(running.output, cli_status.failures(sources))
+
+
+def _follow_sources(running: _Running) -> list[JSON]:
     sources = running.client.sources()
     if not sources:
-        return
+        return []
     with running.output.progress("Indexing documents") as progress:
         while True:
             _check(running)
-            sources = running.client.sources()
             done, total = (sum(int(source[key]) for source in sources) for key in ("done", "total"))
             skipped = sum(len(source["failures"]) for source in sources)
             progress.update(done, total, f"{skipped} skipped" if skipped else "")
             if all(source["state"] in {"synced", "failed"} for source in sources):
-                break
+                return sources
             time.sleep(2 * _POLL_SECONDS)
-    running.output.line(cli_status.sentence(sources))
-    report_failures(running.output, cli_status.failures(sources))
+            sources = running.client.sources()
 
 
 def _wait_end(running: _Running) -> None:

@@ -108,8 +108,8 @@ def started(
 
 
 def _die_with(parent: int, libc: ctypes.CDLL) -> None:
-    """In the child before it starts: SIGTERM to it when the parent dies, even by SIGKILL."""
-    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    """In the child before it starts: the parent's death is its own; a log nobody reads could block a milder end."""
+    libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(1)
 

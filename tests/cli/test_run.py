@@ -54,7 +54,7 @@ def test_the_quickstart_answers_a_question_about_our_docs_with_citations(
     assert answer["answerer"] == "extractive"
     assert answer["model"] is None
     assert "24 hours" in answer["answer"]
-    assert answer["citations"][0]["document"] == "caching.md"
+    assert "caching.md" in {citation["document"] for citation in answer["citations"]}
     for citation in answer["citations"]:
         text = get(f"{run.url}/v1/documents/{citation['document']}/content").decode()
         assert text[citation["start"] : citation["end"]] == citation["quote"]
