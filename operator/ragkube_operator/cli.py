@@ -226,10 +226,11 @@ def _client(url: str, api_key_file: Path | None, api_key: str | None, tenant: st
     if api_key_file is not None:
         try:
             key = api_key_file.read_text().strip()
-        except (OSError, UnicodeDecodeError) as error:
-            raise CliError(
-                f"cannot read the API key file {api_key_file}: {error}", exit_code=USAGE
-            ) from error
+        except OSError as error:
+            msg = f"cannot read the API key file {api_key_file}: {error.strerror}"
+            raise CliError(msg, exit_code=USAGE) from error
+        except UnicodeDecodeError as error:
+            raise CliError(f"the API key file {api_key_file} is no text file", exit_code=USAGE) from error
     return Client(url, api_key=key, tenant=tenant)
 
 

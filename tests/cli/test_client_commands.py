@@ -13,25 +13,33 @@ from pathlib import Path
 
 import pytest
 
-from support.command import REPOSITORY, Command, Run, Start, Write, environment
+from support.command import READY, REPOSITORY, Command, Run, Start, Write, environment
 
 
-@pytest.fixture
-def empty(start: Start, manifest: Write) -> Run:
-    """A running ragkube without documents."""
-    return start(manifest())
+@pytest.fixture(scope="module")
+def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A running ragkube without documents; each test takes a tenant of its own."""
+    path = tmp_path_factory.mktemp("shared")
+    (path / "rag.yaml").write_text(
+        "{apiVersion: ragkube.dev/v1alpha1, kind: RagDeployment, metadata: {name: docs}}"
+    )
+    run = Run(["rag.yaml"], path, {})
+    yield run.wait_for(READY)
+    assert run.end() == 0
+    assert run.process.stdout
+    run.process.stdout.close()
 
 
 @pytest.mark.proves("I1")
 def test_ingest_uploads_folders_and_names_what_fails(ragkube: Command, empty: Run, folder: Path) -> None:
     (folder / "empty.md").write_text("")
     (folder / ".hidden.md").write_text("# Hidden")
-    first = ragkube("ingest", folder, "--url", empty.url)
+    first = ragkube("ingest", folder, "--url", empty.url, "--tenant", "ingest")
     assert first.returncode == 1
     assert "3 documents indexed, 0 unchanged, 1 failed" in first.stdout
     assert "empty.md: Document has no text: " in first.stderr
     (folder / "empty.md").unlink()
-    again = ragkube("ingest", folder, "--url", empty.url)
+    again = ragkube("ingest", folder, "--url", empty.url, "--tenant", "ingest")
     assert (again.returncode, again.stdout.splitlines()[-1]) == (
         0,
         "0 documents indexed, 3 unchanged, 0 failed",
@@ -40,19 +48,16 @@ def test_ingest_uploads_folders_and_names_what_fails(ragkube: Command, empty: Ru
 
 @pytest.mark.proves("I1")
 def test_documents_are_listed_shown_and_deleted(ragkube: Command, empty: Run, folder: Path) -> None:
-    ragkube("ingest", folder / "backup.md", folder / "sub", "--prefix", "kb/", "--url", empty.url)
-    listed = ragkube("documents", "list", "--url", empty.url).stdout
+    here = {"RAGKUBE_URL": empty.url, "RAGKUBE_TENANT": "lists"}
+    ragkube("ingest", folder / "backup.md", folder / "sub", "--prefix", "kb/", **here)
+    listed = ragkube("documents", "list", **here).stdout
     assert "kb/backup.md" in listed
     assert "kb/lunch.html" in listed
-    shown = json.loads(ragkube("documents", "get", "kb/backup.md", "--url", empty.url).stdout)
+    shown = json.loads(ragkube("documents", "get", "kb/backup.md", **here).stdout)
     assert shown["title"] == "Backup"
-    assert (
-        "thirty days" in ragkube("documents", "get", "kb/backup.md", "--content", "--url", empty.url).stdout
-    )
-    assert (
-        ragkube("documents", "delete", "kb/backup.md", "--url", empty.url).stdout == "deleted kb/backup.md\n"
-    )
-    gone = ragkube("documents", "get", "kb/backup.md", "--url", empty.url)
+    assert "thirty days" in ragkube("documents", "get", "kb/backup.md", "--content", **here).stdout
+    assert ragkube("documents", "delete", "kb/backup.md", **here).stdout == "deleted kb/backup.md\n"
+    gone = ragkube("documents", "get", "kb/backup.md", **here)
     assert gone.returncode == 1
     assert gone.stderr == "error: Not found: There is no document 'kb/backup.md'.\n"
 
