@@ -60,6 +60,13 @@ def run(flavour: str, script: str, port: int, folder: Path) -> subprocess.Comple
     )
 
 
+def _bus(servers: RedisServers, index: int) -> int:
+    """Port on which a node speaks to its peers."""
+    lines = str(servers.call(index, "CLUSTER", "NODES")).splitlines()
+    (own,) = (line for line in lines if "myself" in line)
+    return int(own.split()[1].partition("@")[2].partition(",")[0])
+
+
 @pytest.mark.parametrize("stored", [False, True], ids=["memory", "stored"])
 def test_the_server_takes_the_configuration_and_is_not_ready_before_it_is_in_a_cluster(
     flavour: str, tmp_path: Path, stored: bool
@@ -106,6 +113,21 @@ def test_a_primary_hands_over_before_it_ends_and_a_replica_just_ends(
     assert servers.call(heir, "GET", key) == "kept"
     assert run(flavour, "hand-over.sh", servers.ports[primary], tmp_path).returncode == 0
     assert servers.primary_of(key) == heir
+
+
+def test_a_node_is_ready_when_it_has_slots_or_a_whole_copy(
+    servers: RedisServers, flavour: str, tmp_path: Path
+) -> None:
+    replica = SHARDS
+    ports = servers.ports
+    assert {run(flavour, "ready.sh", port, tmp_path).returncode for port in ports} == {0}
+
+    servers.call(replica, "CLUSTER", "RESET", "HARD")
+    servers.call(0, "CLUSTER", "MEET", "127.0.0.1", ports[replica], _bus(servers, replica))
+    wait_for("it has met them", lambda: "cluster_state:ok" in str(servers.call(replica, "CLUSTER", "INFO")))
+
+    joined = run(flavour, "ready.sh", ports[replica], tmp_path)
+    assert (joined.returncode, joined.stdout) == (1, "neither slots nor a primary to copy\n")
 
 
 def test_a_primary_without_replicas_ends_without_waiting(

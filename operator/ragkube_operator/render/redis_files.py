@@ -72,13 +72,23 @@ def config(redis: ManagedRedis) -> str:
 
 
 _READY = """\
-# Ready: the cluster serves, as this node sees it.
+# Ready: the cluster serves as this node sees it, and this node has a part in it: slots, or a copy of a primary.
+# A pod that has just joined has neither: a rollout waits for it before it takes the next one.
 read -r REDISCLI_AUTH < AUTH_DIRECTORY/password || :
 export REDISCLI_AUTH
-case "$(CLIENT --no-auth-warning cluster info 2>&1)" in
-  *cluster_state:ok*) exit 0 ;;
+ask() { CLIENT --no-auth-warning "$@" 2>&1; }
+case "$(ask cluster info)" in
+  *cluster_state:ok*) ;;
+  *) echo "the cluster is not formed, or most of it is away"; exit 1 ;;
 esac
-echo "the cluster is not formed, or most of it is away"
+set -- $(ask role)
+[ "$1" = slave ] && [ "$4" = connected ] && exit 0
+[ "$1" = slave ] && { echo "the copy of the primary is not complete: $4"; exit 1; }
+slots=$(ask cluster nodes | while read -r id address flags primary ping pong epoch link slots; do
+  case "$flags" in *myself*) echo "$slots" ;; esac
+done)
+[ -n "$slots" ] && exit 0
+echo "neither slots nor a primary to copy"
 exit 1
 """
 
