@@ -21,10 +21,17 @@ from support.processes import free_ports
 QUESTION = "What does the colour of the sky come from?"
 
 
+@pytest.fixture(scope="module")
+def server() -> Iterator[LLMServer]:
+    with running() as started:
+        yield started
+
+
 @pytest.fixture
-def llm() -> Iterator[LLMServer]:
-    with running() as server:
-        yield server
+def llm(server: LLMServer) -> LLMServer:
+    server.script()
+    server.api_key = None
+    return server
 
 
 @asynccontextmanager

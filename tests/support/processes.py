@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TypeVar
 
@@ -20,6 +21,7 @@ import pytest
 REPOSITORY = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
 _PR_SET_PDEATHSIG = 1
+_starter = ThreadPoolExecutor(1, "starter")
 
 
 @functools.cache
@@ -84,6 +86,10 @@ class Process:
         self._running: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
+        # "dies with its parent" means the thread that started it: one that lives as long as this process does
+        _starter.submit(self._start).result()
+
+    def _start(self) -> None:
         with self.log.open("ab") as output:
             self._running = subprocess.Popen(
                 self.command, stdout=output, stderr=output, stdin=subprocess.DEVNULL,

@@ -44,6 +44,7 @@ class WeaviateConnection:
         self._client: weaviate.WeaviateAsyncClient | None = None
         self._key: str | None = None
         self._checked = False
+        self._suspect = False
         self._retired: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -67,6 +68,7 @@ class WeaviateConnection:
         if "tenant not found" in detail:
             return TenantUnknownError()
         self._checked = False  # the server may have lost its collections
+        self._suspect = True
         log.warning("weaviate.failed", error=type(error).__name__, detail=detail[:500])
         if "read-only" in detail.lower() or "no space left" in detail:
             return StorageFullError("The document store has no room left.")
@@ -85,16 +87,25 @@ class WeaviateConnection:
         return (await asyncio.to_thread(file.read_text)).strip() if file else None
 
     async def _connect(self, key: str | None) -> None:
-        if self._client is not None and key != self._key:
+        if self._client is not None and (key != self._key or self._suspect):
+            # gRPC waits up to two minutes before it tries an address again: a new channel does not
             self._retire(self._client)
             self._client = None
         if self._client is None:
-            client = self._new_client(key)
-            await client.connect()
-            self._client, self._key, self._checked = client, key, False
+            self._client = await self._connected(key)
+            self._key, self._checked, self._suspect = key, False, False
         if not self._checked:
             await self._check_collections(self._client)
             self._checked = True
+
+    async def _connected(self, key: str | None) -> weaviate.WeaviateAsyncClient:
+        client = self._new_client(key)
+        try:
+            await client.connect()
+        except BaseException:
+            await client.close()
+            raise
+        return client
 
     def _new_client(self, key: str | None) -> weaviate.WeaviateAsyncClient:
         settings = self._settings

@@ -16,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
@@ -187,10 +187,13 @@ class WeaviateVectorStore:
             return []
 
     async def ping(self) -> None:
-        """Raise when the server is away or its collections are of another configuration."""
+        """Raise when the server is away (by HTTP or gRPC) or its collections are of another configuration."""
         async with self._connection.using() as collections:
             if not await collections.client.is_ready():
                 raise StoreUnavailableError("The document store is not ready.", retry_after=2)
+        with suppress(TenantUnknownError):
+            async with self._connection.using() as collections:
+                await collections.documents("ping").query.fetch_object_by_id(UUID(int=0))
 
     async def sweep(self, *, grace_seconds: float = GRACE_SECONDS) -> int:
         """Remove what crashed writers left behind, in every tenant; the number of versions removed."""
