@@ -47,7 +47,7 @@ def pod(name: str, image: str, command: list[str], **spec: Any) -> dict[str, Any
     }
 
 
-def finished(kubectl: Kubectl, namespace: str, name: str, timeout: float = 60) -> str:
+def finished(kubectl: Kubectl, namespace: str, name: str, timeout: float = 150) -> str:
     """The log of a pod that ran to its end, which must be a success."""
 
     def phase() -> str:
@@ -95,7 +95,7 @@ def test_a_pod_resolves_a_service_and_reaches_it(
         "spec": {"selector": {"app": "store"}, "ports": [{"port": 6379}]},
     }
     kubectl.apply(server, service, namespace=space)
-    kubectl("-n", space, "wait", "--for=condition=Ready", "pod/store", "--timeout=60s")
+    kubectl("-n", space, "wait", "--for=condition=Ready", "pod/store", "--timeout=150s")
     script = "for i in 1 2 3 4 5; do redis-cli -h store ping && exit 0; sleep 1; done; exit 1"  # DNS needs a moment
     kubectl.apply(pod("client", images["redis"], ["sh", "-c", script]), namespace=space)
     assert finished(kubectl, space, "client").strip().endswith("PONG")
@@ -123,7 +123,7 @@ def test_http_reaches_a_service_by_name_from_the_host(
         "spec": {"selector": {"app": "web"}, "ports": [{"port": 80, "targetPort": 8080}]},
     }
     kubectl.apply(server, service, namespace=space)
-    kubectl("-n", space, "wait", "--for=condition=Ready", "pod/web", "--timeout=60s")
+    kubectl("-n", space, "wait", "--for=condition=Ready", "pod/web", "--timeout=150s")
     url = f"http://web.{space}/path?q=1"
 
     def answered() -> object:

@@ -50,5 +50,11 @@ for i in "$S"/images/*.tar; do [ -e "$i" ] || continue
   --node-ip=172.30.0.$((10+IDX)) --node-labels="topology.kubernetes.io/zone=z$IDX" >"$D/kubelet.log" 2>&1 &
 echo $! >"$D/kubelet.nspid"
 "$B/kube-proxy" --config="$D/proxy.yaml" >"$D/kube-proxy.log" 2>&1 &
+if [ -x "$B/kube-network-policies" ]; then      # its own nft rules need a kernel feature that may be missing: iptables feeds its queue
+  iptables -t mangle -A POSTROUTING -m addrtype --src-type LOCAL -j RETURN                     # a node reaches its pods: probes
+  iptables -t mangle -A POSTROUTING -d 10.244.0.0/16 -m conntrack --ctstate NEW -j NFQUEUE --queue-num 98 --queue-bypass
+  "$B/kube-network-policies" --kubeconfig="$S/kubeconfig/admin.conf" --hostname-override="$NODE" --nfqueue-id=98 --strict-mode=false \
+    >"$D/network-policies.log" 2>&1 &
+fi
 touch "$D/up"
 while :; do wait -n || sleep 1; done

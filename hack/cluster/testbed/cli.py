@@ -15,7 +15,7 @@ from cluster.testbed.own import OwnCluster
 from cluster.testbed.paths import State, TestbedError
 from cluster.testbed.shell import run, say
 
-EXTRAS = ("metrics-server",)
+EXTRAS = ("metrics-server", "network-policies")
 ACTIONS = ("kill", "start", "freeze", "thaw", "cut", "join")
 
 

@@ -53,7 +53,7 @@ class KindCluster:
         config = "kind: Cluster\napiVersion: kind.x-k8s.io/v1alpha4\nnodes:\n"
         config += "".join(f"- role: {role}\n" for role in roles)
         with Timer("cluster up"):
-            arguments = ["--name", self._name, "--image", NODE_IMAGE, "--wait", "180s", "--config", "-"]
+            arguments = ["--name", self._name, "--image", NODE_IMAGE, "--wait", "300s", "--config", "-"]
             self._kind(
                 "create", "cluster", "--kubeconfig", str(self.state.kubeconfig), *arguments, stdin=config
             )

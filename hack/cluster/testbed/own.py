@@ -33,6 +33,8 @@ while read -r digest size path; do
 done
 """
 _BIG = 1 << 20
+_ADDONS = ("metrics-server",)  # run as pods
+_NODE_PROGRAMS = {"network-policies": "kube-network-policies"}  # run beside every kubelet
 _CGROUPS = Path("/sys/fs/cgroup")
 _RELAY = HERE / "testbed" / "relay.py"
 
@@ -52,17 +54,20 @@ class OwnCluster:
         if os.geteuid() != 0:
             raise UnavailableError("our own cluster needs root; or start a Docker engine and install kind")
         need(*_NEEDS)
-        found = {"kube": programs.kube(), **{name: programs.program(name) for name in ("coredns", *extras)}}
+        kube = programs.kube()
+        addons = [name for name in extras if name in _ADDONS]
+        found = {name: programs.program(name) for name in ("coredns", *addons)}
+        on_nodes = [programs.program(_NODE_PROGRAMS[name]) for name in extras if name in _NODE_PROGRAMS]
         with locked(self.state.id), Timer("cluster up"):
             self._down()
-            self._lay_out(found["kube"])
+            self._lay_out(kube, on_nodes)
             self._preflight()
             self._write_images(found)
             self._start_namespaces()
             self._start_control_plane()
             self._start_nodes()
             self._expose()
-            self._install(extras)
+            self._install(addons)
 
     def down(self) -> None:
         with locked(self.state.id):
@@ -88,6 +93,7 @@ class OwnCluster:
             if (group / "cgroup.freeze").exists():
                 (group / "cgroup.freeze").write_text("0")
         self._kill_marked()
+        wait_until(self._remove_cgroups, "the last processes of pods to end", timeout=60)
         for path in self.state.root.glob("*"):
             if path == self.state.log:
                 continue  # the logs of the last run help to find out why it failed
@@ -95,8 +101,15 @@ class OwnCluster:
                 shutil.rmtree(path)
             else:
                 path.unlink()
-        for group in [*self._cgroups(""), *self._cgroups("*")]:
+
+    def _remove_cgroups(self) -> bool:
+        """A cgroup can be removed when its processes are gone; those of pods carry no marker."""
+        for group in self._all_cgroups():
             run(["find", group, "-depth", "-type", "d", "-exec", "rmdir", "{}", "+"], check=False)
+        return not self._all_cgroups()
+
+    def _all_cgroups(self) -> list[Path]:
+        return [*self._cgroups(""), *self._cgroups("*")]
 
     def _kill_marked(self) -> None:
         """Kill what carries the marker; processes of its pods die with their namespaces."""
@@ -120,7 +133,7 @@ class OwnCluster:
 
     # -- start --------------------------------------------------------------------------------------------------------
 
-    def _lay_out(self, kube: Path) -> None:
+    def _lay_out(self, kube: Path, on_nodes: Sequence[Path]) -> None:
         state = self.state
         for folder in (state.bin, state.images, state.log, state.root / "run"):
             folder.mkdir(parents=True, exist_ok=True)
@@ -129,6 +142,8 @@ class OwnCluster:
             log.unlink()
         for name in ("kube", *programs.KUBE_NAMES):
             (state.bin / name).symlink_to(kube / name)
+        for program in on_nodes:
+            (state.bin / program.name).symlink_to(program)
         for name in ("containerd.toml", "kubelet-config.tmpl"):
             shutil.copy(NODE_SCRIPTS / name, state.root)
         (state.root / "resolv.conf").write_text(
@@ -148,7 +163,7 @@ class OwnCluster:
         pause = self.state.root / "pause"
         run(["gcc", "-static", "-Os", "-s", "-o", pause, NODE_SCRIPTS / "pause.c"])
         entries = {"pause": ("ragkube-testbed/pause:1", pause)}
-        for name in found.keys() - {"kube"}:
+        for name in found:
             entries[name] = (f"ragkube-testbed/{name}:{programs.PROGRAMS[name].version}", found[name])
         store = Store(self.state.root / "system")
         system = [
@@ -186,7 +201,7 @@ class OwnCluster:
                 stderr=log,
                 start_new_session=True,
             )
-        wait_until((self.state.root / "ready").exists, "the cluster's namespaces", timeout=10, pause=0.02)
+        wait_until((self.state.root / "ready").exists, "the cluster's namespaces", timeout=60, pause=0.02)
         child = run(["pgrep", "-P", str(parent.pid), "-x", "bash"]).split()[0]
         (self.state.root / "init.pid").write_text(child)
 
@@ -220,20 +235,22 @@ class OwnCluster:
     def _ports(self) -> list[int]:
         return [int(port) for port in (self.state.root / "ports").read_text().split()]
 
-    def _install(self, extras: Sequence[str]) -> None:
+    def _install(self, addons: Sequence[str]) -> None:
         self.kubectl("apply", "-f", "-", stdin=volumes.pool(self.state.root / "pv", self.nodes()))
         self.kubectl("apply", "-f", str(NODE_SCRIPTS / "coredns.yaml"))
-        for name in extras:
+        for name in addons:
             self.kubectl("apply", "-f", str(NODE_SCRIPTS / f"{name}.yaml"))
         listing = ("get", "nodes", "-o", "name")
-        wait_until(lambda: len(self.kubectl(*listing).split()) == self._size, "nodes to register")
-        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
-        self.kubectl("-n", "kube-system", "rollout", "status", "deploy/coredns", "--timeout=60s")
-        for name in extras:
-            self.kubectl("-n", "kube-system", "rollout", "status", f"deploy/{name}", "--timeout=90s")
-        if "metrics-server" in extras:
+        wait_until(
+            lambda: len(self.kubectl(*listing).split()) == self._size, "nodes to register", timeout=120
+        )
+        self.kubectl("wait", "--for=condition=Ready", "node", "--all", "--timeout=180s")
+        self.kubectl("-n", "kube-system", "rollout", "status", "deploy/coredns", "--timeout=180s")
+        for name in addons:
+            self.kubectl("-n", "kube-system", "rollout", "status", f"deploy/{name}", "--timeout=180s")
+        if "metrics-server" in addons:
             self.kubectl(
-                "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=60s"
+                "wait", "--for=condition=Available", "apiservice/v1beta1.metrics.k8s.io", "--timeout=180s"
             )
 
     # -- use ----------------------------------------------------------------------------------------------------------
