@@ -101,16 +101,16 @@ class Demo:
         unpack = "import sys, tarfile; tarfile.open(fileobj=sys.stdin.buffer, mode='r|').extractall('/tmp/documents', filter='data')"
         self._in_client("python", "-c", unpack, stdin=_tar(files))
         started = time.monotonic()
-        self._in_client("ragkube", "ingest", "/tmp/documents")
+        self._ragkube("ingest", "/tmp/documents")
         print(f"ingested in {time.monotonic() - started:.0f} s")
         return corpus
 
     def _ask(self, corpus: str) -> None:
         say("4. Questions, answered with citations")
         for question in QUESTIONS[corpus]:
-            self._in_client("ragkube", "ask", question)
+            self._ragkube("ask", question)
         print("The same question again comes from the cache:")
-        self._in_client("ragkube", "ask", QUESTIONS[corpus][0])
+        self._ragkube("ask", QUESTIONS[corpus][0])
 
     def _edit(self) -> None:
         say("5. One more API replica; nothing else changes")
@@ -128,6 +128,9 @@ class Demo:
         self._do("-n", NAMESPACE, "wait", "pods", "-l", selector, "--for=delete", "--timeout=120s")
         self._do("-n", NAMESPACE, "get", "all,secrets,configmaps,pvc", "-l", selector)
         self._do("delete", "namespace", NAMESPACE)
+
+    def _ragkube(self, *words: str) -> None:
+        self._in_client("python", "-m", "ragkube_operator.cli", *words)
 
     def _in_client(self, *words: str, stdin: bytes | None = None) -> None:
         flags = ["exec", "-i", "client", "--"] if stdin else ["exec", "client", "--"]
