@@ -110,6 +110,8 @@ REFUSED = [
     Refused("unknown", 'unknown field "spec.api.replica": did you mean "replicas"?', api(replica=3)),
     Refused("unknown-in-list", 'unknown field "spec.documents.sources[0].dir": did you mean "directory"?',
             sources({"name": "a", "dir": {}, "directory": {}})),
+    Refused("unknown-outside-its-type", 'unknown field "spec.cache.redis.shards": did you mean "managed.shards"?',
+            redis(shards=6)),
     Refused("enum", 'spec.api.logLevel: Unsupported value: "debug": supported values: "Debug", "Info", '
             '"Warning", "Error"', api(logLevel="debug")),
     Refused("enum-number", 'spec.embedding.wordllama.dimensions: Unsupported value: 100: supported values: '

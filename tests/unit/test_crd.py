@@ -7,6 +7,8 @@ from typing import Any
 
 import pytest
 import yaml
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from ragkube_operator import crd
 from ragkube_operator.crd.base import Part, amount, seconds
@@ -54,6 +56,44 @@ def test_every_problem_is_reported_at_once() -> None:
     found = {problem.path: problem for problem in refusal.value.problems}
     assert set(found) == {"spec.api.replicas", "spec.api.logLevel", "spec.llm.kind"}
     assert found["spec.api.replicas"].value == 0
+
+
+def _problems(wanted: dict[str, Any]) -> list[str]:
+    """Any other exception than ``SpecError`` fails the test."""
+    try:
+        crd.parse(wanted)
+    except crd.SpecError as refusal:
+        return [str(problem) for problem in refusal.problems]
+    return []
+
+
+def test_a_date_without_quotes_is_a_text_as_for_kubectl() -> None:
+    spec = yaml.safe_load("{llm: {type: Anthropic, anthropic: {model: 2026-01-31, baseUrl: 'http://x'}}}")
+    found = crd.parse(manifest(Accepted("x", spec))).spec.llm.anthropic
+    assert found is not None
+    assert found.model == "2026-01-31"
+
+
+_WORDS = st.sampled_from(
+    ["apiVersion", "kind", "metadata", "name", "spec", "api", "replicas", "cache", "redis", "managed", "external",
+     "type", "documents", "sources", "directory", "volume", "resources", "requests", "External", "docs", "1Gi", "5m"]
+)  # fmt: skip
+_JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | _WORDS,
+    lambda inner: (
+        st.lists(inner, max_size=3) | st.dictionaries(_WORDS | st.text(max_size=5), inner, max_size=5)
+    ),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.dictionaries(_WORDS, _JSON, max_size=5), st.dictionaries(_WORDS, _JSON, max_size=5))
+def test_whatever_stands_in_a_file_is_answered_with_sentences(
+    top: dict[str, Any], spec: dict[str, Any]
+) -> None:
+    assert _problems(top)
+    _problems(manifest(Accepted("x", spec)))
 
 
 def test_defaults_are_filled_in() -> None:

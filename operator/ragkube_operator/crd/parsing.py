@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import date
 from typing import Any
 
 from pydantic import ValidationError
@@ -49,7 +50,8 @@ def _without_nulls(value: Any) -> Any:
         return {key: _without_nulls(item) for key, item in value.items() if item is not None}
     if isinstance(value, list):
         return [_without_nulls(item) for item in value]
-    return value
+    # YAML makes a date of a text like 2026-01-31; for kubectl it stays one.
+    return value.isoformat() if isinstance(value, date) else value
 
 
 def _children(model: Part) -> Iterator[tuple[str, Any, Any]]:

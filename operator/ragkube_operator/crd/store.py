@@ -19,7 +19,8 @@ class ManagedWeaviate(Placement):
     image: Image | None = None
     """Image of the server; absent: `semitechnologies/weaviate:1.39.0`."""
     replicas: Annotated[int, Field(ge=1, le=30)] = 1
-    """Nodes: 1, or 3 and more (then every document is stored three times). It can only grow."""
+    """Nodes: 1, or 3 and more (then every document is stored three times; documents that were there before it
+    grew from 1 stay on one node). It can only grow."""
     resources: Resources = sized(WEAVIATE_RESOURCES)
     """Resources of each pod."""
     storage: Storage = part(Storage)

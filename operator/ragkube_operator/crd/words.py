@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
+from pydantic import BaseModel
 from pydantic_core import ErrorDetails
 
 from ragkube_operator.crd.base import Part
@@ -99,17 +100,27 @@ def _suggestion(location: Sequence[int | str]) -> str:
     for step in location[:-1]:
         if isinstance(step, str):
             model = _member(model, step)
-    names = [field.alias or name for name, field in model.model_fields.items()] if model else []
-    close = difflib.get_close_matches(str(location[-1]), names, n=1, cutoff=0.5)
-    return f'did you mean "{close[0]}"?' if close else f"the fields here are {', '.join(sorted(names))}"
+    if model is None:
+        return "no field with this name"
+    wrong, fields = str(location[-1]), _fields(model)
+    inside = [f"{name}.{wrong}" for name, child in fields.items() if child and wrong in _fields(child)]
+    close = inside or difflib.get_close_matches(wrong, fields, n=1, cutoff=0.5)
+    if close:
+        return "did you mean " + " or ".join(f'"{name}"' for name in close) + "?"
+    return f"the fields here are {', '.join(sorted(fields))}"
+
+
+def _fields(model: type[BaseModel]) -> dict[str, type[Part] | None]:
+    """Wire names of a model's fields, with the model of the object that stands there."""
+    return {
+        field.alias or name: next(_models(field.annotation), None)
+        for name, field in model.model_fields.items()
+    }
 
 
 def _member(model: Any, wire: str) -> Any:
     """The model of the objects that stand at a field, also inside a list or beside None."""
-    for name, field in model.model_fields.items():
-        if wire in {field.alias, name}:
-            return next(_models(field.annotation), None)
-    return None
+    return _fields(model).get(wire) if model is not None else None
 
 
 def _models(annotation: Any) -> Iterator[type[Part]]:
