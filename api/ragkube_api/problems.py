@@ -28,7 +28,7 @@ from ragkube_api.errors import (
     RagkubeError,
     UnauthenticatedError,
 )
-from ragkube_api.telemetry import Telemetry
+from ragkube_api.telemetry import Telemetry, mark_logged
 
 MEDIA_TYPE = "application/problem+json"
 _LINGER_BYTES = 8 * 1024 * 1024
@@ -100,6 +100,7 @@ def install(app: FastAPI, telemetry: Telemetry) -> None:
 
     async def fault(request: Request, error: Exception) -> Response:
         telemetry.log.error("request_failed", exc_info=error)
+        mark_logged(error)
         detail = "Something went wrong here. Report the trace id."
         members = _members(500, RagkubeError.code, RagkubeError.title, detail, trace_id(request), [])
         return _response(members, 500, {})

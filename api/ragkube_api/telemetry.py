@@ -6,6 +6,7 @@ Metrics live in a registry of their own per application. Logs are events with fi
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import re
 import secrets
@@ -39,6 +40,7 @@ EVENTS: Final = {
 }
 """Event name → what it says and its fields. ``trace_id`` stands in every line that belongs to a request."""
 
+_LOGGED = "(logged)"
 _LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
@@ -135,6 +137,7 @@ def configure_logging(settings: LogSettings) -> None:
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stdout)
+    handler.addFilter(_is_news)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=[*shared, structlog.stdlib.add_logger_name],
@@ -142,6 +145,18 @@ def configure_logging(settings: LogSettings) -> None:
         )
     )
     logging.basicConfig(handlers=[handler], level=max(level, logging.WARNING), force=True)
+
+
+def mark_logged(error: BaseException) -> None:
+    """Say that an exception is in the log, so that the server does not write it down again."""
+    error.add_note(_LOGGED)
+
+
+def _is_news(record: logging.LogRecord) -> bool:
+    error = record.exc_info[1] if record.exc_info else None
+    if isinstance(error, asyncio.CancelledError):
+        return False  # a request that was given up when the process had to end
+    return _LOGGED not in getattr(error, "__notes__", ())
 
 
 def _json(event: Any, **_: Any) -> str:

@@ -18,7 +18,7 @@ import pytest
 from ragkube_api.telemetry import EVENTS
 from support.api import ApiProcess, api_process
 
-WORDS = "redis moon cache shard answer cluster harbour kernel pod volume".split()
+WORDS = ["redis", "moon", "cache", "shard", "answer", "cluster", "harbour", "kernel", "pod", "volume"]
 
 
 @pytest.fixture
@@ -145,7 +145,7 @@ class Load:
 @pytest.mark.proves("R5")
 @pytest.mark.parametrize("fresh_connections", [True, False], ids=["new connections", "kept connections"])
 def test_while_it_drains_every_request_is_answered(tmp_path: Path, fresh_connections: bool) -> None:
-    server = {"drain_seconds": 0.8, "grace_seconds": 10}
+    server = {"drain_seconds": 60, "grace_seconds": 10}
     with api_process(tmp_path, server=server) as process:
         process.start()
         process.wait_ready()
@@ -154,9 +154,9 @@ def test_while_it_drains_every_request_is_answered(tmp_path: Path, fresh_connect
         _wait_for_answers(load, 20)
         process.signal(signal.SIGTERM)
         draining = process.wait_until("/readyz", lambda response: response.status_code == 503)
-        before = load.answered
-        _wait_for_answers(load, before + 10)
+        _wait_for_answers(load, load.answered + 40)
         load.join()
+        process.signal(signal.SIGTERM)  # a second one ends the wait
 
         assert load.failures == []
         assert draining["status"] == "draining"
@@ -236,18 +236,20 @@ def test_an_oversized_body_is_refused_before_it_is_sent(tmp_path: Path) -> None:
                 sent += 1 << 16
                 yield b"x" * (1 << 16)
 
-        announced = httpx2.put(
-            f"{process.url}/v1/documents/a.txt", content=b"", headers={"content-length": "5000000000"}
-        )
+        with socket.create_connection(("127.0.0.1", process.port), timeout=20) as connection:
+            connection.sendall(
+                b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000000\r\n\r\n"
+            )
+            announced = connection.recv(65536)
         with socket.create_connection(("127.0.0.1", process.port), timeout=20) as connection:
             connection.sendall(
                 b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
             )
             response = _send_until_answered(connection, endless())
 
-    assert announced.status_code == 413
+    assert announced.startswith(b"HTTP/1.1 413")
     assert response.startswith(b"HTTP/1.1 413")
-    assert b"document-too-large" in response
+    assert b"connection: close" in response
     assert sent < 1 << 26
 
 
@@ -334,7 +336,7 @@ def test_with_embedded_parts_only_no_client_library_is_imported(process: ApiProc
         "import sys, threading, signal, os, time, runpy\n"
         "def look():\n"
         "    import urllib.request\n"
-        f"    time.sleep(0)\n"
+        "    time.sleep(0)\n"
         "    while True:\n"
         "        try:\n"
         "            urllib.request.urlopen(os.environ['URL'] + '/readyz').read(); break\n"
