@@ -39,7 +39,8 @@ async def _main(settings: Settings, listener: socket.socket, *, worker: bool) ->
         stack.callback(listener.close)
         runtime = await composition.build(settings, stack)
         # A store inside the process has no other owner that could fill it.
-        if worker or isinstance(settings.store, EmbeddedStore):
+        own_store = isinstance(settings.store, EmbeddedStore)
+        if worker or own_store or settings.documents.sync_in_api:
             await stack.enter_async_context(_in_background(runtime))
         app = create_worker_app(runtime) if worker else create_app(runtime)
 

@@ -186,6 +186,9 @@ class DocumentSettings(_Model):
 
     max_bytes: int = Field(default=20 * 1024 * 1024, ge=1)
     sources: list[DirectorySource] = Field(default_factory=list)
+    sync_in_api: bool = Field(
+        default=False, description="the API keeps the sources also when the store is a server: on one machine"
+    )
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> DocumentSettings:

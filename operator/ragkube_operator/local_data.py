@@ -6,13 +6,14 @@ import errno
 import fcntl
 import os
 import time
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from ragkube_operator.cli_output import CliError
 
-LOCK, SETTINGS, LOG = "run.lock", "settings.json", "api.log"
+LOCK, SETTINGS, LOG, IDENTITY = "run.lock", "settings.json", "api.log", "identity"
 _TAKEOVER_SECONDS = 3.0
 _REASONS = {
     errno.EACCES: "permission denied",
@@ -86,6 +87,16 @@ def _lives(pid: str) -> bool:
     except PermissionError:
         return True
     return True
+
+
+def identity(directory: Path) -> str:
+    """A name for this directory's index that no other one has; it goes when the directory is deleted."""
+    try:
+        return (directory / IDENTITY).read_text(encoding="ascii").strip()
+    except FileNotFoundError:
+        return write_private(directory, IDENTITY, uuid.uuid4().hex[:12]).read_text(encoding="ascii")
+    except OSError as error:
+        raise trouble(directory, error) from error
 
 
 def write_private(directory: Path, name: str, content: str) -> Path:

@@ -34,11 +34,28 @@ def build(manifest: Manifest, options: Options, data: Path, port: int) -> JSON:
     settings["server"] = settings.get("server", {}) | {
         "host": options.host, "port": port, "drain_seconds": 0, "grace_seconds": GRACE_SECONDS,
     }  # fmt: skip
+    settings.setdefault("documents", {})["sync_in_api"] = True
+    if _has_other_writers(settings):
+        settings["cache"]["enabled"] = False
+    _keep_answers_apart(settings, data)
     if options.documents is not None:
         _replace_sources(settings, options.documents.absolute())
     _check_sources(settings)
     _provide_secrets(settings, options, data)
     return settings
+
+
+def _keep_answers_apart(settings: JSON, data: Path) -> None:
+    """Another machine with the same file and Redis has other documents, so it must not share our answers."""
+    backend = settings["cache"].get("backend", {})
+    if backend.get("kind") == "redis" and settings["store"]["kind"] == "embedded":
+        backend["key_prefix"] = f"{backend.get('key_prefix', 'ragkube')}.{local_data.identity(data)}"
+
+
+def _has_other_writers(settings: JSON) -> bool:
+    """A cache in this process cannot know of documents that others write into an external store."""
+    in_memory = settings["cache"].get("backend", {}).get("kind", "memory") == "memory"
+    return bool(settings["store"]["kind"] == "weaviate" and in_memory)
 
 
 def admin_key(settings: JSON) -> str | None:
@@ -150,7 +167,9 @@ def stand_ins(manifest: Manifest, settings: JSON, data: Path) -> list[tuple[str,
     if settings["store"]["kind"] == "embedded":
         rows.append(("Weaviate", f"SQLite (BM25) and exact vectors in {shown(data)}"))
     cache = settings.get("cache", {})
-    if cache.get("enabled", True) and cache.get("backend", {}).get("kind", "memory") == "memory":
+    if _has_other_writers(settings):
+        rows.append(("Redis Cluster", "no answer cache: others may write into the external Weaviate"))
+    elif cache.get("enabled", True) and cache.get("backend", {}).get("kind", "memory") == "memory":
         rows.append(("Redis Cluster", "answer cache in the process"))
     if settings.get("documents", {}).get("sources"):
         rows.append(("worker pod that reads the sources", "the same process"))
