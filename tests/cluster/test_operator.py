@@ -1,0 +1,253 @@
+"""The operator on a real cluster: one file becomes a platform that answers, heals and goes without a trace."""
+
+from __future__ import annotations
+
+import base64
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.testbed.client import Http, Kubectl, KubectlError, Namespaces, wait_for
+
+pytestmark = pytest.mark.level("nodes")
+MINIMAL = "manifests/samples/minimal.yaml"
+OPERATOR = "app.kubernetes.io/name=ragkube-operator"
+
+
+@pytest.fixture(scope="module")
+def operator(kubectl: Kubectl, images: dict[str, str], repository: Path) -> None:
+    """`kubectl apply -k manifests/`, with the image of this checkout."""
+    kubectl("apply", "-k", str(repository / "manifests"))
+    # an operator of an earlier run has the same tag but other code
+    kubectl("delete", "pod", "-n", "ragkube-system", "-l", OPERATOR, "--wait=true", "--grace-period=2")
+    kubectl("rollout", "status", "deployment/ragkube-operator", "-n", "ragkube-system", "--timeout=120s")
+
+
+@pytest.fixture(scope="module")
+def platform(
+    operator: None, kubectl: Kubectl, namespaces: Namespaces, repository: Path
+) -> Iterator[tuple[str, str]]:
+    """The minimal sample, Ready; (namespace, name)."""
+    namespace = namespaces.create("platform")
+    started = time.monotonic()
+    kubectl("apply", "-n", namespace, "-f", str(repository / MINIMAL))
+    kubectl("wait", "ragd/minimal", "-n", namespace, "--for=condition=Ready", "--timeout=180s", timeout=200)
+    print(f"\nkubectl apply of the minimal sample to Ready: {time.monotonic() - started:.1f} s")
+    yield namespace, "minimal"
+    namespaces.delete(namespace)
+
+
+def ready(kubectl: Kubectl, namespace: str, name: str = "minimal", seconds: int = 180) -> None:
+    limit = f"--timeout={seconds}s"
+    kubectl("wait", f"ragd/{name}", "-n", namespace, "--for=condition=Ready", limit, timeout=seconds + 20)
+
+
+def condition(kubectl: Kubectl, namespace: str, kind: str, name: str = "minimal") -> dict[str, Any]:
+    found = kubectl.json("get", "ragd", name, "-n", namespace).get("status", {}).get("conditions", [])
+    return next((item for item in found if item["type"] == kind), {})
+
+
+def admin_key(kubectl: Kubectl, namespace: str, name: str = "minimal") -> str:
+    secret = kubectl.json("get", "secret", f"{name}-admin-key", "-n", namespace)
+    return base64.b64decode(secret["data"]["key"]).decode()
+
+
+CLIENT = """
+import json, os, urllib.request
+base = os.environ["URL"]
+def call(method, path, body, kind):
+    request = urllib.request.Request(base + path, body, method=method, headers={
+        "Authorization": "Bearer " + os.environ["KEY"], "Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return answer.status, json.load(answer)
+text = b"# Release train\\n\\nThe release train leaves every second Tuesday at nine. Late changes wait for the next one."
+status, _ = call("PUT", "/v1/documents/train.md", text, "text/markdown")
+assert status == 201, status
+question = json.dumps({"question": "When does the release train leave?"}).encode()
+first, second = (call("POST", "/v1/query", question, "application/json")[1] for _ in range(2))
+quote = first["citations"][0]
+stored = call("GET", "/v1/documents/train.md", None, "text/plain")[1]
+print(json.dumps({"answer": first["answer"], "citation": quote, "stored": stored, "cache": second["cache"]}))
+"""
+
+
+def run_client(kubectl: Kubectl, namespace: str, name: str, url: str) -> dict[str, Any]:
+    """A pod of the cluster that uploads and asks; the key comes from the Secret, as users do it."""
+    key = {"secretKeyRef": {"name": f"{name}-admin-key", "key": "key"}}
+    container = {
+        "name": "client",
+        "image": "ragkube/api:0.1.0",
+        "imagePullPolicy": "IfNotPresent",
+        "command": ["python", "-c", CLIENT],
+        "env": [{"name": "URL", "value": url}, {"name": "KEY", "valueFrom": key}],
+        "securityContext": {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}},
+    }
+    security = {"runAsNonRoot": True, "runAsUser": 65532, "seccompProfile": {"type": "RuntimeDefault"}}
+    spec = {"restartPolicy": "Never", "securityContext": security, "containers": [container]}
+    pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": "client"}, "spec": spec}
+    kubectl.apply(pod, namespace=namespace)
+
+    def ended() -> str:
+        phase = str(kubectl("get", "pod", "client", "-n", namespace, "-o", "jsonpath={.status.phase}"))
+        return phase if phase in {"Succeeded", "Failed"} else ""
+
+    phase = wait_for(ended, 90, what="the client's end")
+    log = kubectl("logs", "client", "-n", namespace)
+    kubectl("delete", "pod", "client", "-n", namespace, "--wait=false")
+    assert phase == "Succeeded", log
+    found: dict[str, Any] = json.loads(log.splitlines()[-1])
+    return found
+
+
+@pytest.mark.proves("K1")
+def test_a_pod_uploads_a_document_and_gets_a_cited_answer(
+    platform: tuple[str, str], kubectl: Kubectl
+) -> None:
+    namespace, name = platform
+    url = kubectl("get", "ragd", name, "-n", namespace, "-o", "jsonpath={.status.url}")
+    found = run_client(kubectl, namespace, name, url)
+    assert "second Tuesday" in found["answer"]
+    assert found["citation"]["document"] == "train.md"
+    assert "second Tuesday" in found["citation"]["quote"]
+    assert found["cache"]["status"] == "hit"
+
+
+@pytest.mark.proves("K4")
+def test_kubectl_get_shows_what_matters(platform: tuple[str, str], kubectl: Kubectl) -> None:
+    namespace, name = platform
+    header, row = kubectl("get", "ragd", "-n", namespace).splitlines()
+    assert header.split() == ["NAME", "READY", "API", "STORE", "URL", "AGE"]
+    assert row.split()[:6] == [name, "True", "2/2", "Weaviate", "1/1", f"http://{name}.{namespace}.svc"]
+
+
+@pytest.mark.proves("S6")
+def test_without_the_key_nothing_is_answered(platform: tuple[str, str], kubectl: Kubectl, http: Http) -> None:
+    namespace, name = platform
+    url = f"http://{name}.{namespace}/v1/query"
+    assert http("POST", url, json={"question": "who?"}).status == 401
+    headers = {"Authorization": f"Bearer {admin_key(kubectl, namespace)}"}
+    assert http("POST", url, json={"question": "who?"}, headers=headers).status == 200
+
+
+@pytest.mark.proves("K6")
+@pytest.mark.parametrize("lost", ["one", "half", "all"])
+def test_redis_pods_that_are_lost_are_replaced_and_the_cluster_heals(
+    platform: tuple[str, str], kubectl: Kubectl, lost: str
+) -> None:
+    namespace, name = platform
+    ready(kubectl, namespace)
+    pods = [f"{name}-redis-{index}" for index in {"one": [0], "half": [0, 1, 2], "all": range(6)}[lost]]
+    before = {
+        pod["metadata"]["uid"] for pod in redis_pods(kubectl, namespace) if pod["metadata"]["name"] in pods
+    }
+    started = time.monotonic()
+    kubectl("delete", "pod", *pods, "-n", namespace, "--grace-period=0", "--force", "--wait=false")
+
+    def whole() -> bool:
+        found = redis_pods(kubectl, namespace)
+        fresh = not before & {pod["metadata"]["uid"] for pod in found}
+        # the pods' own probes ask each Redis for cluster_state
+        return fresh and sum(map(is_ready, found)) == 6
+
+    wait_for(whole, 120, what="a whole Redis Cluster of new pods", ignore=(KubectlError,))
+    print(f"\n{lost} of the Redis pods replaced and healed in {time.monotonic() - started:.1f} s")
+    ready(kubectl, namespace)
+
+
+def redis_pods(kubectl: Kubectl, namespace: str) -> list[dict[str, Any]]:
+    label = "app.kubernetes.io/component=redis"
+    found: list[dict[str, Any]] = kubectl.json("get", "pods", "-n", namespace, "-l", label)["items"]
+    return found
+
+
+def is_ready(pod: dict[str, Any]) -> bool:
+    states = {item["type"]: item["status"] for item in pod["status"].get("conditions") or []}
+    return states.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
+
+
+@pytest.mark.proves("K3")
+def test_the_operator_dies_while_a_platform_comes_up_and_nothing_is_doubled(
+    operator: None, kubectl: Kubectl, namespace: Callable[..., str]
+) -> None:
+    """Formed by the second operator: three primaries, three replicas, one of each object."""
+    space = namespace("killed")
+    redis = {"type": "Managed", "managed": {"flavor": "Valkey"}}
+    kubectl.apply(resource("v", cache={"redis": redis}, api={"replicas": 1}), namespace=space)
+    for pause in (0.3, 1.5, 3.0):
+        time.sleep(min(pause, 0.9))
+        wait_for(lambda: kubectl("get", "pod", "-n", "ragkube-system", "-l", OPERATOR, "-o", "name"), 30)
+        options = ("--grace-period=0", "--force", "--wait=false")
+        kubectl("delete", "pod", "-n", "ragkube-system", "-l", OPERATOR, *options)
+    ready(kubectl, space, "v")
+    sets = kubectl.json("get", "statefulsets", "-n", space)["items"]
+    assert sorted(item["metadata"]["name"] for item in sets) == ["v-redis", "v-weaviate"]
+    formed = kubectl.json("get", "events", "-n", space, "--field-selector", "involvedObject.name=v")["items"]
+    assert [event["reason"] for event in formed].count("Ready") == 1
+
+
+def resource(name: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name}
+    return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
+
+
+EVERYTHING = "all,configmaps,secrets,serviceaccounts,poddisruptionbudgets,networkpolicies"
+
+
+def remains(kubectl: Kubectl, namespace: str, kinds: str = EVERYTHING) -> list[str]:
+    label = "app.kubernetes.io/managed-by=ragkube"
+    return sorted(kubectl("get", kinds, "-n", namespace, "-l", label, "-o", "name").split())
+
+
+@pytest.mark.proves("K10")
+@pytest.mark.parametrize("policy", ["Delete", "Retain"])
+def test_deleting_it_removes_everything_and_data_only_as_the_policy_says(
+    operator: None, kubectl: Kubectl, namespace: Callable[..., str], policy: str
+) -> None:
+    space = namespace("gone")
+    small = {"deletionPolicy": policy, "cache": {"enabled": False}, "api": {"replicas": 1}}
+    kubectl.apply(resource("gone", **small), namespace=space)
+    wait_for(lambda: claims(kubectl, space) == {"Bound"}, 120, what="Weaviate's volume")
+    assert remains(kubectl, space)
+    kubectl("delete", "ragd", "gone", "-n", space, "--timeout=20s")
+    wait_for(lambda: not remains(kubectl, space), 90, what="everything to be collected")
+    if policy == "Retain":
+        assert claims(kubectl, space) == {"Bound"}
+    else:
+        wait_for(lambda: not claims(kubectl, space), 60, what="the volume claim to go")
+
+
+def claims(kubectl: Kubectl, namespace: str) -> set[str]:
+    return {item["status"].get("phase", "") for item in kubectl.json("get", "pvc", "-n", namespace)["items"]}
+
+
+@pytest.mark.proves("K4")
+def test_an_external_redis_that_is_away_is_told_and_heals(
+    operator: None, kubectl: Kubectl, namespace: Callable[..., str]
+) -> None:
+    """A resource uses the Redis of another one as its external Redis, before that exists."""
+    space = namespace("external")
+    node = f"late-redis-0.late-redis.{space}.svc:6379"
+    secret = {"name": "late-redis-auth", "key": "password"}
+    redis = {"type": "External", "external": {"nodes": [node], "passwordSecretRef": secret}}
+    weaviate = {"weaviate": {"type": "External", "external": {"httpHost": f"late-weaviate.{space}.svc"}}}
+    kubectl.apply(resource("user", cache={"redis": redis}, vectorStore=weaviate), namespace=space)
+    wait_for(
+        lambda: condition(kubectl, space, "CacheReady", "user").get("reason") == "Unreachable",
+        30,
+        what="the condition",
+    )
+    found = condition(kubectl, space, "CacheReady", "user")
+    assert node in found["message"]
+    assert "spec.cache.redis.external.nodes" in found["message"]
+    assert condition(kubectl, space, "SecretsReady", "user")["reason"] == "SecretMissing"
+    late = resource("late", api={"replicas": 1}, network={"policy": "Disabled"})
+    kubectl.apply(late, namespace=space)
+    wait_for(
+        lambda: condition(kubectl, space, "CacheReady", "user").get("reason") == "Reachable",
+        120,
+        what="the external Redis",
+    )
