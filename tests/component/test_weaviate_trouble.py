@@ -153,7 +153,8 @@ async def test_it_heals_when_weaviate_comes_back(settings: WeaviateStore, server
             store.ping,
         ):
             with pytest.raises(StoreUnavailableError) as caught:
-                await call()
+                async with asyncio.timeout(20):  # the client's own patience is a minute
+                    await call()
             assert "127.0.0.1" not in caught.value.message
         await asyncio.to_thread(server.start)
         await eventually(store.ping)

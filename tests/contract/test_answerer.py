@@ -38,9 +38,8 @@ def llm() -> Iterator[LLMServer]:
 async def answerer(request: pytest.FixtureRequest, llm: LLMServer) -> AsyncIterator[Answerer]:
     if request.param == "extractive":
         from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
-        from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
 
-        yield ExtractiveAnswerer(WordllamaEmbedder.load())
+        yield ExtractiveAnswerer()
         return
     from ragkube_api.adapters.anthropic_answerer import open_anthropic_answerer
 

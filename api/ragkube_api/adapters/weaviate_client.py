@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import grpc  # type: ignore[import-untyped]
 import httpx
@@ -13,6 +13,7 @@ import structlog
 import weaviate
 from weaviate.classes.init import AdditionalConfig, Auth, Timeout
 from weaviate.collections.collection.async_ import CollectionAsync
+from weaviate.connect import v4
 from weaviate.exceptions import UnexpectedStatusCodeError, WeaviateBaseError
 
 from ragkube_api.adapters import weaviate_schema as schema
@@ -20,6 +21,7 @@ from ragkube_api.errors import StorageFullError, StoreUnavailableError
 from ragkube_api.settings import WeaviateStore as WeaviateSettings
 
 log = structlog.get_logger(__name__)
+T = TypeVar("T")
 _EXISTS = 422
 
 
@@ -186,9 +188,31 @@ class Collections:
         return self.client.collections.get(f"{self._prefix}{kind}").with_tenant(tenant)
 
 
+class _BriefRetry:
+    """In place of the client's own patience: it tries an unreachable server again for 63 seconds."""
+
+    def __init__(self, n: float = 4) -> None:
+        self._pauses = (0.1, 0.4) if n else ()
+
+    async def awith_exponential_backoff(
+        self, count: int, error: str, f: Callable[..., Awaitable[T]], *args: Any, **kwargs: Any
+    ) -> T:
+        """Same signature as the client's; ``count`` and ``error`` are its own book-keeping."""
+        del count, error
+        for pause in self._pauses:
+            try:
+                return await f(*args, **kwargs)
+            except grpc.RpcError as failure:
+                if failure.code() != grpc.StatusCode.UNAVAILABLE:
+                    raise
+            await asyncio.sleep(pause)
+        return await f(*args, **kwargs)
+
+
 @asynccontextmanager
 async def open_connection(settings: WeaviateSettings, dimensions: int) -> AsyncIterator[WeaviateConnection]:
     """A connection that starts whether or not the server is there."""
+    v4._Retry = _BriefRetry  # type: ignore[attr-defined,assignment]  # noqa: SLF001  there is no option for it
     connection = WeaviateConnection(settings, dimensions)
     try:
         yield connection

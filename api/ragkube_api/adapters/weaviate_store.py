@@ -102,9 +102,10 @@ class WeaviateVectorStore:
         async with self._connection.using() as collections:
             objects = await asyncio.to_thread(schema.chunk_objects, write)
             chunks = _whole(collections.chunks(document.tenant))
+            texts = _whole(collections.texts(document.tenant))
             for start in range(0, len(objects), _BATCH):
                 await _insert(chunks, objects[start : start + _BATCH])
-            await _insert(_whole(collections.texts(document.tenant)), [schema.text_object(write)])
+            await _insert(texts, [schema.text_object(write)])
             await _insert(_whole(collections.documents(document.tenant)), [schema.document_object(document)])
             await self._remove_others(collections, document, previous)
 
