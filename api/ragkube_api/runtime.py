@@ -20,6 +20,8 @@ from ragkube_api.telemetry import Telemetry
 __all__ = ["Backends", "Runtime", "assemble", "build"]
 
 _PARSER_THREADS = 2
+# Raise it when passages are ranked in another way: answers in a shared cache outlive this process.
+_RANKING = "reranked-1"
 
 
 async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
@@ -29,9 +31,9 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
         StartupError: something local cannot be used (a locked or read-only directory).
     """
     embedder = await _embedder(settings.embedding, stack)
-    store = await _store(settings.store, embedder, stack)
+    store = _reranked(await _store(settings.store, embedder, stack))
     cache, board = await _cache(settings.cache.backend, stack)
-    answerer, fallback = await _answerers(settings.llm, embedder, stack)
+    answerer, fallback = await _answerers(settings.llm, stack)
     return assemble(settings, Backends(store, embedder, answerer, fallback, cache, board), stack)
 
 
@@ -93,7 +95,7 @@ def _answering(
         fallback=backends.fallback,
         cache=backends.cache,
         policy=policy,
-        text_revision=text_revision,
+        index_revision=f"{text_revision}|{_RANKING}",
         timeout_seconds=settings.server.request_timeout_seconds,
         telemetry=telemetry,
     )
@@ -143,6 +145,12 @@ async def _store(settings: s.StoreSettings, embedder: Embedder, stack: AsyncExit
             assert_never(never)
 
 
+def _reranked(store: VectorStore) -> VectorStore:
+    from ragkube_api.adapters.reranked_store import RerankedStore
+
+    return RerankedStore(store)
+
+
 async def _cache(settings: s.CacheBackend, stack: AsyncExitStack) -> tuple[AnswerCache, SourceBoard]:
     match settings:
         case s.MemoryCacheBackend():
@@ -159,12 +167,10 @@ async def _cache(settings: s.CacheBackend, stack: AsyncExitStack) -> tuple[Answe
             assert_never(never)
 
 
-async def _answerers(
-    settings: s.LLMSettings, embedder: Embedder, stack: AsyncExitStack
-) -> tuple[Answerer, Answerer | None]:
+async def _answerers(settings: s.LLMSettings, stack: AsyncExitStack) -> tuple[Answerer, Answerer | None]:
     from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
 
-    extractive = ExtractiveAnswerer(embedder)
+    extractive = ExtractiveAnswerer()
     match settings:
         case s.ExtractiveLLM():
             return extractive, None

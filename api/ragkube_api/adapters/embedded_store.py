@@ -21,6 +21,7 @@ import structlog
 
 from ragkube_api.adapters import embedded_store_files as files
 from ragkube_api.adapters import embedded_store_rows as rows
+from ragkube_api.adapters import embedded_store_words as words
 from ragkube_api.adapters.embedded_store_vectors import Snapshot, TenantVectors
 from ragkube_api.domain import Document, DocumentPage, DocumentWrite, Passage, SearchQuery
 from ragkube_api.errors import RagkubeError, StartupError, StoreUnavailableError
@@ -56,9 +57,9 @@ class EmbeddedStore:
         self._dimensions = dimensions
         self._embedder = embedder
         self._vectors: dict[str, TenantVectors] = {}
-        self._moment = (
-            threading.Lock()
-        )  # held while a commit is published, and while a reader fixes its snapshot
+        self._frequencies: dict[int, words.Frequencies] = {}
+        # held while a commit is published, and while a reader fixes what it sees
+        self._moment = threading.Lock()
         self._jobs: queue.SimpleQueue[_Job | None] = queue.SimpleQueue()
         self._local = threading.local()
         self._connections: list[sqlite3.Connection] = []
@@ -156,13 +157,16 @@ class EmbeddedStore:
         if documents is not None and not len(documents):
             return []
         limit = max(_CANDIDATES, 10 * query.k)
-        words: dict[int, float] = {}
+        said: dict[int, float] = {}
         near: dict[int, float] = {}
         if query.alpha < 1:
-            words = rows.best_words(connection, tenant, query_terms(query.text), limit, documents)
+            passages = len(snapshot.chunks) if snapshot else 0
+            frequencies = self._frequencies.setdefault(tenant, words.Frequencies())
+            terms = frequencies.telling(connection, tenant, query_terms(query.text), passages)
+            said = words.best_words(connection, tenant, terms, limit, documents)
         if query.alpha > 0 and snapshot is not None and query.vector.shape == (self._dimensions,):
-            near = snapshot.nearest(query.vector, limit, documents)
-        best = fusion.fuse(words, near, alpha=query.alpha, k=query.k)
+            near = snapshot.nearest(query.vector, limit, documents=documents, besides=said)
+        best = fusion.fuse(said, near, alpha=query.alpha, k=query.k)
         found = rows.passages(connection, [number for number, _ in best])
         return [
             Passage(document, version, title, chunk, score)

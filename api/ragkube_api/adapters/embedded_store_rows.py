@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ragkube_api.adapters.embedded_store_words import table_of
 from ragkube_api.domain import Chunk, Document, DocumentWrite, Filters, Scalar, Vectors
 from ragkube_api.text.analysis import terms
-from ragkube_api.text.chunking import context
+from ragkube_api.text.chunking import index_text
 
 _COLUMNS = "id, version, sha256, fingerprint, content_type, title, metadata, source, size, characters, chunks, created, updated"
-_CONTEXT_WEIGHT, _TEXT_WEIGHT = 1.0, 1.0
 
 
 def tenant_id(connection: sqlite3.Connection, tenant: str) -> int | None:
@@ -31,15 +31,9 @@ def create_tenant(connection: sqlite3.Connection, tenant: str) -> int:
     if (known := tenant_id(connection, tenant)) is not None:
         return known
     number = int(connection.execute("INSERT INTO tenants (name) VALUES (?)", (tenant,)).lastrowid or 0)
-    connection.execute(
-        f"CREATE VIRTUAL TABLE {_words(number)} USING fts5"
-        "(context, text, tokenize = 'ascii')"  # terms are folded and stemmed already: 'ascii' leaves them whole
-    )
+    # terms are folded and stemmed already: 'ascii' leaves them whole
+    connection.execute(f"CREATE VIRTUAL TABLE {table_of(number)} USING fts5(terms, tokenize = 'ascii')")
     return number
-
-
-def _words(tenant: int) -> str:
-    return f"words_{int(tenant)}"
 
 
 def document_key(connection: sqlite3.Connection, tenant: int, document_id: str) -> int | None:
@@ -89,11 +83,8 @@ def _insert_chunks(
         ],
     )
     connection.executemany(
-        f"INSERT INTO {_words(tenant)} (rowid, context, text) VALUES (?, ?, ?)",  # noqa: S608  a number
-        [
-            (number, " ".join(terms(context(title, c))), " ".join(terms(c.text)))
-            for number, c in zip(numbers, chunks, strict=True)
-        ],
+        f"INSERT INTO {table_of(tenant)} (rowid, terms) VALUES (?, ?)",  # noqa: S608  a number
+        [(n, " ".join(terms(index_text(title, c)))) for n, c in zip(numbers, chunks, strict=True)],
     )
     return np.array(numbers, dtype=np.int64)
 
@@ -101,7 +92,7 @@ def _insert_chunks(
 def delete(connection: sqlite3.Connection, tenant: int, key: int) -> None:
     """Take a document's rows out."""
     connection.execute(
-        f"DELETE FROM {_words(tenant)} WHERE rowid IN (SELECT id FROM chunks WHERE document = ?)",  # noqa: S608
+        f"DELETE FROM {table_of(tenant)} WHERE rowid IN (SELECT id FROM chunks WHERE document = ?)",  # noqa: S608
         (key,),
     )
     connection.execute("DELETE FROM chunks WHERE document = ?", (key,))
@@ -180,30 +171,6 @@ def matching(connection: sqlite3.Connection, tenant: int, filters: Filters) -> N
     return np.fromiter((row[0] for row in rows), dtype=np.int64)
 
 
-def best_words(
-    connection: sqlite3.Connection,
-    tenant: int,
-    wanted: Sequence[str],
-    limit: int,
-    documents: NDArray[np.int64] | None,
-) -> dict[int, float]:
-    """Chunks with the highest BM25 for any of these terms, of ``documents`` only when given."""
-    if not wanted:
-        return {}
-    table = _words(tenant)
-    match = " OR ".join(f'"{term}"' for term in wanted)  # terms hold letters and digits only
-    only, values = "", [match]
-    if documents is not None:
-        only = " AND rowid IN (SELECT id FROM chunks WHERE document IN (SELECT value FROM json_each(?)))"
-        values.append(json.dumps(documents.tolist()))
-    rows = connection.execute(
-        f"SELECT rowid, -bm25({table}, {_CONTEXT_WEIGHT}, {_TEXT_WEIGHT}) AS score FROM {table}"  # noqa: S608
-        f" WHERE {table} MATCH ?{only} ORDER BY score DESC, rowid LIMIT {int(limit)}",
-        values,
-    )
-    return {int(number): float(score) for number, score in rows}
-
-
 def passages(
     connection: sqlite3.Connection, chunks: Iterable[int]
 ) -> Mapping[int, tuple[str, str, str, Chunk]]:
@@ -228,7 +195,7 @@ def stored_vectors(
         numbers.setdefault(document, []).append(chunk)
     rows = connection.execute(
         "SELECT t.name, d.key, d.vectors FROM documents d JOIN tenants t ON t.id = d.tenant"
-        " WHERE d.embedder = ? AND d.dimensions = ?",
+        " WHERE d.embedder = ? AND d.dimensions = ? ORDER BY d.key",
         (embedder, dimensions),
     )
     for tenant, key, blob in rows:

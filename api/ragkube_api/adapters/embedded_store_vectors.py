@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +15,7 @@ _FIRST_CAPACITY = 256
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """Rows as they were at one moment: chunk, document and vector of each, and which are current."""
+    """Rows as they were at one moment: chunk, document and vector of each, and which are current. Chunks ascend."""
 
     chunks: NDArray[np.int64]
     documents: NDArray[np.int64]
@@ -22,19 +23,31 @@ class Snapshot:
     current: NDArray[np.bool_]
 
     def nearest(
-        self, vector: NDArray[np.float32], limit: int, documents: NDArray[np.int64] | None
+        self,
+        vector: NDArray[np.float32],
+        limit: int,
+        *,
+        documents: NDArray[np.int64] | None = None,
+        besides: Collection[int] = (),
     ) -> dict[int, float]:
-        """The best current chunks by cosine, of ``documents`` only when given."""
+        """The best current chunks by cosine, of ``documents`` only when given, and those named ``besides``."""
         if not len(self.chunks):
             return {}
         scores = self.vectors @ vector
         wanted = self.current if documents is None else self.current & np.isin(self.documents, documents)
-        scores[~wanted] = -np.inf
         limit = min(limit, int(np.count_nonzero(wanted)))
-        if limit == 0:
-            return {}
-        best = np.argpartition(-scores, limit - 1)[:limit]
-        return dict(zip(self.chunks[best].tolist(), scores[best].tolist(), strict=True))
+        best = np.argpartition(np.where(wanted, -scores, np.inf), limit - 1)[:limit] if limit else self._none
+        named = np.fromiter(besides, dtype=np.int64, count=len(besides))
+        rows = np.minimum(
+            np.searchsorted(self.chunks, named), len(self.chunks) - 1
+        )  # chunks only ever ascend
+        rows = rows[(self.chunks[rows] == named) & wanted[rows]]
+        chosen = np.union1d(best, rows)
+        return dict(zip(self.chunks[chosen].tolist(), scores[chosen].tolist(), strict=True))
+
+    @property
+    def _none(self) -> NDArray[np.int64]:
+        return np.empty(0, dtype=np.int64)
 
 
 class TenantVectors:

@@ -22,11 +22,14 @@ def normalise(scores: Mapping[Key, float], *, floor: float | None = None) -> dic
 def fuse(
     keywords: Mapping[Key, float], vectors: Mapping[Key, float], *, alpha: float, k: int
 ) -> list[tuple[Key, float]]:
-    """The ``k`` best by ``alpha * vector + (1 - alpha) * keyword``, each min-max normalised; best first.
+    """The ``k`` best by ``alpha * vector + (1 - alpha) * keyword``, each brought to 0..1; best first.
 
+    BM25 is normalised from 0, which is what a text without any of the words has; similarities from the lowest.
     What is missing on one side counts 0 there. Ties keep the order of the keys.
     """
-    left = normalise(keywords)
+    left = normalise(keywords, floor=0.0)
     right = normalise(vectors)
-    fused = {key: alpha * right.get(key, 0.0) + (1 - alpha) * left.get(key, 0.0) for key in {**left, **right}}
+    fused = {
+        key: alpha * right.get(key, 0.0) + (1 - alpha) * left.get(key, 0.0) for key in {**left, **right}
+    }
     return sorted(fused.items(), key=lambda item: -item[1])[:k]

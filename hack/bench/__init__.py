@@ -1,0 +1,1 @@
+"""Figures: how good retrieval is, how fast things are. ``python -m bench`` prints them."""

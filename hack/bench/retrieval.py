@@ -1,0 +1,138 @@
+"""Retrieval with the embedded default: quality, exactness of citations, time and memory.
+
+python -m bench.retrieval [--split tune|report]
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import resource
+import statistics
+import sys
+import tempfile
+import time
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from bench import datasets, evaluation
+from bench.baseline import Bm25
+from bench.evaluation import Bench, Hits
+from ragkube_api.adapters.embedded_store import open_embedded_store
+from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
+from ragkube_api.adapters.reranked_store import RerankedStore
+from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
+from ragkube_api.settings import RetrievalSettings
+
+
+async def opened(stack: AsyncExitStack, directory: Path, settings: RetrievalSettings) -> Bench:
+    """The embedded default, as the service has it."""
+    embedder = WordllamaEmbedder.load()
+    store = await stack.enter_async_context(
+        open_embedded_store(directory, dimensions=embedder.dimensions, embedder=embedder.name)
+    )
+    return Bench(
+        RerankedStore(store), embedder, alpha=settings.alpha, chunk_characters=settings.chunk_characters
+    )
+
+
+def row(name: str, hits: Hits) -> str:
+    """One line of the table."""
+    values = (hits.document_1, hits.document_5, hits.passage_1, hits.passage_5)
+    return f"  {name:<34}" + "".join(f"{value:>10.3f}" for value in values)
+
+
+async def collections(bench_root: Path, settings: RetrievalSettings, data: Path) -> None:
+    """nDCG@10 on public collections, and the citations of all XQuAD questions."""
+    for collection, wanted in ((datasets.xquad(data), 0.97), (datasets.cranfield(data), 0.385)):
+        async with AsyncExitStack() as stack:
+            bench = await opened(stack, bench_root / collection.name, settings)
+            await evaluation.ingest(bench, collection.texts)
+            value = await evaluation.ndcg_at_10(bench, collection)
+            print(f"{collection.name}: nDCG@10 {value:.4f} (wanted {wanted})", flush=True)
+            if collection.name == "XQuAD":
+                await citations(bench, [(judged.question, judged.answers) for judged in collection.questions])
+
+
+async def citations(bench: Bench, questions: Sequence[tuple[str, Sequence[str]]]) -> None:
+    """Exactness of citations, and how often the extractive answer holds the expected one."""
+    cited = await evaluation.citations(bench, ExtractiveAnswerer(), questions)
+    print(
+        f"  {cited.questions} questions: {cited.answered} answered, {cited.citations} citations,"
+        f" {cited.wrong} wrong spans, expected answer quoted in {cited.with_answer / cited.questions:.3f}",
+        flush=True,
+    )
+
+
+async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, split: str | None) -> None:
+    """Ingestion, hits beside BM25, citations and latency on the proposals."""
+    collection = datasets.proposals(data)
+    questions = datasets.proposal_questions(split)
+    async with AsyncExitStack() as stack:
+        bench = await opened(stack, bench_root / "proposals", settings)
+        done = await evaluation.ingest(bench, collection.texts)
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        print(
+            f"proposals: {done.documents} documents, {done.chunks} passages in {done.seconds:.1f} s, peak {peak:.0f} MB"
+        )
+        baseline = Bm25(collection.texts)
+        texts = {text.id: text.body for text in collection.texts}
+        print(
+            f"  {'hit rate, split ' + (split or 'all'):<34}{'doc@1':>10}{'doc@5':>10}{'pass@1':>10}{'pass@5':>10}"
+        )
+        for name, asked in (
+            ("questions", evaluation.direct(questions)),
+            ("paraphrases", evaluation.paraphrased(questions)),
+        ):
+            print(
+                row(f"{name}, BM25 alone", await evaluation.hits(baseline.search, texts, asked)), flush=True
+            )
+            print(row(f"{name}, ragkube", await evaluation.hits(bench.search, texts, asked)), flush=True)
+        await citations(bench, [(question, [q.quote]) for question, q in evaluation.direct(questions)])
+        await latency(bench, [question for question, _ in evaluation.direct(questions)])
+    await reopening(bench_root / "proposals", settings)
+
+
+async def latency(bench: Bench, questions: Sequence[str]) -> None:
+    """Embedding, search and extractive answer of questions that no cache knows."""
+    answerer = ExtractiveAnswerer()
+    search, total = [], []
+    for question in questions:
+        started = time.perf_counter()
+        passages = await bench.search(question, 5)
+        found = time.perf_counter()
+        await answerer.answer(question, passages, model=None, timeout_seconds=10)
+        search.append((found - started) * 1000)
+        total.append((time.perf_counter() - started) * 1000)
+    for name, values in (("search", search), ("search and answer", total)):
+        p50, p95 = statistics.median(values), statistics.quantiles(values, n=20)[-1]
+        print(f"  {name}: p50 {p50:.1f} ms, p95 {p95:.1f} ms")
+
+
+async def reopening(directory: Path, settings: RetrievalSettings) -> None:
+    """From a closed store to the first answer."""
+    started = time.perf_counter()
+    async with AsyncExitStack() as stack:
+        bench = await opened(stack, directory, settings)
+        await bench.search("How do I resize a running pod?", 5)
+        print(f"  reopening to the first result: {time.perf_counter() - started:.2f} s")
+
+
+async def main(split: str | None) -> None:
+    """Print everything."""
+    data = datasets.data_directory()
+    if not data.is_dir():
+        sys.exit(f"no test data at {data}: set RAGKUBE_TEST_DATA")
+    settings = RetrievalSettings()
+    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; {settings!r}")
+    with tempfile.TemporaryDirectory(prefix="ragkube-bench-") as directory:
+        await proposals(Path(directory), settings, data, split)
+        await collections(Path(directory), settings, data)
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--split", choices=["tune", "report"], default="report")
+    asyncio.run(main(parser.parse_args().split))
