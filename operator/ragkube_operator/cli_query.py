@@ -73,7 +73,7 @@ def show(output: Output, answer: JSON) -> None:
 def summary(answer: JSON) -> str:
     """Who answered, from where, how fast and for how much."""
     parts = [answer.get("model") or f"{answer['answerer']} answer", _cache(answer["cache"])]
-    parts.append(f"{answer['latency_ms']:.0f} ms")
+    parts.append(f"{answer['latency_ms']:.1f} ms")
     usage = answer.get("usage") or {}
     if answer.get("model"):
         tokens = f"{usage.get('input_tokens', 0)} + {usage.get('output_tokens', 0)} tokens"
