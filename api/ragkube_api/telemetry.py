@@ -128,7 +128,7 @@ def configure_logging(settings: LogSettings) -> None:
     render: list[Processor] = (
         [structlog.processors.format_exc_info, structlog.processors.JSONRenderer(serializer=_json)]
         if settings.format == "json"
-        else [structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty())]
+        else [_text_renderer()]
     )
     structlog.configure(
         processors=[*shared, *render],
@@ -157,6 +157,12 @@ def _is_news(record: logging.LogRecord) -> bool:
     if isinstance(error, asyncio.CancelledError):
         return False  # a request that was given up when the process had to end
     return _LOGGED not in getattr(error, "__notes__", ())
+
+
+def _text_renderer() -> Processor:
+    """For people; plain tracebacks, because the pretty ones print local variables: keys and documents."""
+    plain = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=sys.stdout.isatty(), exception_formatter=plain)
 
 
 def _json(event: Any, **_: Any) -> str:

@@ -1,0 +1,32 @@
+"""What ``ragkube run`` writes into ``api.log``."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from support.command import environment
+
+
+@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.proves("S6")
+def test_a_logged_fault_shows_no_local_variables(form: str) -> None:
+    code = f"""
+import structlog
+from ragkube_api.settings import LogSettings
+from ragkube_api.telemetry import configure_logging
+configure_logging(LogSettings(format={form!r}))
+def fails():
+    key = "sk-" + "very" + "-secret"
+    raise ValueError("broken")
+try:
+    fails()
+except ValueError as error:
+    structlog.get_logger().error("request_failed", exc_info=error)
+"""
+    command = [sys.executable, "-c", code]
+    result = subprocess.run(command, env=environment(), capture_output=True, text=True, check=True)
+    assert "ValueError: broken" in result.stdout
+    assert "sk-very-secret" not in result.stdout
