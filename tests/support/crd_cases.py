@@ -87,7 +87,7 @@ _NAME = (
     "names of Services and pods are made from it"
 )
 _SHARDS = (
-    "spec.cache.redis: Invalid value: shards and replicasPerShard of a running Redis Cluster cannot be changed: "
+    "spec.cache.redis: Invalid value: flavor, shards and replicasPerShard of a running Redis Cluster cannot be changed: "
     "set cache.enabled to false, wait until the Redis pods are gone, then change it and enable the cache again"
 )
 _REDIS_STORAGE = (
@@ -228,6 +228,10 @@ REFUSED = [
     Refused("shards", _SHARDS, redis(managed={"shards": 4}), before={}),
     Refused("replicas-per-shard", _SHARDS, redis(managed={"replicasPerShard": 2}),
             before=redis(managed={"replicasPerShard": 0})),
+    Refused("flavor", _SHARDS, redis(managed={"flavor": "Valkey"}), before={}),
+    Refused("weaviate-left", "spec.vectorStore.weaviate.type: Invalid value: leaving the managed Weaviate deletes its "
+            "volumes: set deletionPolicy to Retain first, then change its type",
+            {"deletionPolicy": "Retain", **weaviate(type="External", external={"httpHost": "w"})}, before={}),
     Refused("shards-default", _SHARDS, {}, before=redis(managed={"shards": 4})),
     Refused("redis-storage-added", _REDIS_STORAGE, redis(managed={"storage": {}}), before={}),
     Refused("redis-storage-removed", _REDIS_STORAGE, {}, before=redis(managed={"storage": {}})),
@@ -275,5 +279,8 @@ ACCEPTED = [
     Accepted("volumes-spelt-out", weaviate(managed={"storage": {"size": "10Gi"}}), before={}),
     Accepted("more-weaviates", weaviate(managed={"replicas": 3}), before={}),
     Accepted("weaviate-external-later", weaviate(type="External", external={"httpHost": "w"}),
-             before=weaviate(managed={"replicas": 3, "storage": {"size": "20Gi"}})),
+             before={"deletionPolicy": "Retain",
+                     **weaviate(managed={"replicas": 3, "storage": {"size": "20Gi"}})}),
+    Accepted("weaviate-managed-later", weaviate(managed={"replicas": 3}),
+             before=weaviate(type="External", external={"httpHost": "w"})),
 ]  # fmt: skip

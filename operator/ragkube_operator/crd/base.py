@@ -57,11 +57,11 @@ class Part(BaseModel):
 def part(model: type[Part]) -> Any:
     """A field whose object is always there, filled with its own defaults."""
     return Field(
-        default_factory=model, json_schema_extra=lambda schema: schema.update(default=_default(model))
+        default_factory=model, json_schema_extra=lambda schema: schema.update(default=default(model))
     )
 
 
-def _default(model: type[Part]) -> dict[str, Any]:
+def default(model: type[Part]) -> dict[str, Any]:
     """Empty, and filled field by field; but the API server tries a model's rules on the default as it stands."""
     return _without_empty(model().model_dump(by_alias=True, exclude_none=True)) if model.rules else {}
 

@@ -90,9 +90,9 @@ class Redis(Part):
         return self.managed or ManagedRedis()
 
     @property
-    def topology(self) -> tuple[int, int, bool]:
-        """What cannot be changed while the managed cluster runs."""
-        return self.server.shards, self.server.replicas_per_shard, self.server.storage is not None
+    def shape(self) -> tuple[int, int, str]:
+        """What cannot be changed while it runs: Redis and Valkey cannot copy each other's data either."""
+        return self.server.shards, self.server.replicas_per_shard, self.server.flavor
 
 
 def _effective(field: str, default: object) -> str:
@@ -102,6 +102,10 @@ def _effective(field: str, default: object) -> str:
     return f"{value.format('self')} == {value.format('oldSelf')}"
 
 
+_SAME_SHAPE = " && ".join(
+    _effective(field, value)
+    for field, value in (("shards", 3), ("replicasPerShard", 1), ("flavor", "'Redis'"))
+)
 _STORED = "(has({0}.redis.managed) && has({0}.redis.managed.storage))"
 _RESIZABLE = (
     "!self.enabled || !oldSelf.enabled || self.redis.type != 'Managed' || oldSelf.redis.type != 'Managed'"
@@ -127,15 +131,18 @@ class Cache(Part):
 
     rules: ClassVar[tuple[Rule, ...]] = (
         UpdateRule(
-            cel=f"{_RESIZABLE} || ({_effective('shards', 3)} && {_effective('replicasPerShard', 1)})",
-            message=f"shards and replicasPerShard of a running Redis Cluster cannot be changed: {_DO}",
-            holds=lambda new, old: _resizable(new, old) or new.redis.topology[:2] == old.redis.topology[:2],
+            cel=f"{_RESIZABLE} || ({_SAME_SHAPE})",
+            message=f"flavor, shards and replicasPerShard of a running Redis Cluster cannot be changed: {_DO}",
+            holds=lambda new, old: _resizable(new, old) or new.redis.shape == old.redis.shape,
             field="redis",
         ),
         UpdateRule(
             cel=f"{_RESIZABLE} || {_STORED.format('self')} == {_STORED.format('oldSelf')}",
             message=f"storage of a running Redis Cluster cannot be added or removed: {_DO}",
-            holds=lambda new, old: _resizable(new, old) or new.redis.topology[2] == old.redis.topology[2],
+            holds=lambda new, old: (
+                _resizable(new, old)
+                or (new.redis.server.storage is None) == (old.redis.server.storage is None)
+            ),
             field="redis",
         ),
     )

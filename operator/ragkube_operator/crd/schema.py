@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ragkube_operator.crd.base import Part
+from ragkube_operator.crd.base import Part, default
 from ragkube_operator.crd.spec import (
     GROUP,
     KIND,
@@ -77,7 +77,7 @@ def _column(name: str, kind: str, path: str, description: str) -> dict[str, Any]
 
 def _root() -> dict[str, Any]:
     name = {"type": "string", "maxLength": 253, "x-kubernetes-validations": [NAME_RULE.as_schema()]}
-    spec = structural(RagDeploymentSpec) | {"default": {}}
+    spec = structural(RagDeploymentSpec) | {"default": default(RagDeploymentSpec)}
     return {
         "type": "object",
         "description": inspect.getdoc(RagDeployment),

@@ -12,7 +12,7 @@ from ragkube_operator.crd.cache import Cache
 from ragkube_operator.crd.common import LocalObject, Placement, Resources, SecretKeyRef, sized
 from ragkube_operator.crd.documents import Documents
 from ragkube_operator.crd.models import LLM, Embedding, Retrieval
-from ragkube_operator.crd.rules import Rule
+from ragkube_operator.crd.rules import Rule, UpdateRule
 from ragkube_operator.crd.store import VectorStore
 
 GROUP = "ragkube.dev"
@@ -118,6 +118,21 @@ class RagDeploymentSpec(Part):
     """Limits of one document, and where documents come from."""
     network: Network = part(Network)
     """NetworkPolicies."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        UpdateRule(
+            cel="oldSelf.vectorStore.weaviate.type != 'Managed' || self.vectorStore.weaviate.type == 'Managed' || "
+            "oldSelf.deletionPolicy == 'Retain'",
+            message="leaving the managed Weaviate deletes its volumes: set deletionPolicy to Retain first, "
+            "then change its type",
+            holds=lambda new, old: (
+                old.vector_store.weaviate.type != "Managed"
+                or new.vector_store.weaviate.type == "Managed"
+                or old.deletion_policy == "Retain"
+            ),
+            field="vectorStore.weaviate.type",
+        ),
+    )
 
 
 class Metadata(BaseModel):
