@@ -19,6 +19,9 @@ log = structlog.get_logger(__name__)
 OWNER_LABEL = "ragkube.dev/owner-uid"
 HASH_ANNOTATION = "ragkube.dev/applied-hash"
 
+_INSTANCE = "app.kubernetes.io/instance"
+_FORMERLY_OURS = {"app.kubernetes.io/managed-by": "ragkube"}
+
 SERVICE_ACCOUNT = Kind("v1", "ServiceAccount")
 CONFIG_MAP = Kind("v1", "ConfigMap")
 SECRET = Kind("v1", "Secret")
@@ -144,6 +147,30 @@ def owned(live: Mapping[str, Any], owner: Owner) -> bool:
     return any(r["uid"] == owner.uid for r in live["metadata"].get("ownerReferences") or [])
 
 
+def claim(live: Mapping[str, Any], owner: Owner, kind: Kind) -> None:
+    """Make sure that an object that exists already may become ours.
+
+    Raises:
+        KubeError: it belongs to the former resource of this name and is about to be collected.
+        StalledError: it is somebody else's.
+    """
+    meta = live["metadata"]
+    references = meta.get("ownerReferences") or []
+    if owned(live, owner):
+        return
+    if any((r["kind"], r["name"]) == (owner.kind, owner.name) for r in references):
+        text = f"{kind.kind} {meta['name']} of the former {owner.kind} of this name is still being deleted"
+        raise KubeError(409, "Conflict", text)
+    labels = meta.get("labels") or {}
+    if not references and _FORMERLY_OURS.items() <= labels.items() and labels.get(_INSTANCE) == owner.name:
+        return  # deleted with --cascade=orphan, or restored from a backup
+    raise StalledError(
+        "NameConflict",
+        f"{kind.kind} {owner.namespace}/{meta['name']} exists and does not belong to this RagDeployment: "
+        "delete or rename it, or give the RagDeployment another name",
+    )
+
+
 def rank(manifest: Mapping[str, Any]) -> int:
     """Where a manifest stands in the order of applying; unknown kinds come last."""
     kind = Kind.of(manifest)
@@ -211,16 +238,9 @@ class Engine:
     async def _adopt(self, ref: Ref, owner: Owner) -> Manifest | None:
         """An object of that name without our label: ours when its owner says so, else somebody's."""
         found = await self._client.get(ref.kind, owner.namespace, ref.name)
-        if found is None:
-            return None
-        if owned(found, owner):
-            return found
-        where = f"{ref.kind.kind} {owner.namespace}/{ref.name}"
-        raise StalledError(
-            "NameConflict",
-            f"{where} exists and does not belong to this RagDeployment: delete or rename it, "
-            "or give the RagDeployment another name",
-        )
+        if found is not None:
+            claim(found, owner, ref.kind)
+        return found
 
     def _differs(self, manifest: Manifest, live: Manifest) -> bool:
         if live["metadata"].get("deletionTimestamp"):

@@ -27,10 +27,14 @@ _EVENT = "v1"
 # seconds until the next look when nothing wakes us before
 STEP_SECONDS = 0.3
 WAITING_SECONDS = 2.0
+PODS_SECONDS = 5.0
 MISSING_SECONDS = 5.0
 EXTERNAL_SECONDS = 20.0
 STALLED_SECONDS = 60.0
 RESYNC_SECONDS = 300.0
+_UNWATCHED = frozenset(
+    {Reason.FORMING_CLUSTER, Reason.HEALING_CLUSTER, Reason.UNREACHABLE, Reason.AUTHENTICATION_FAILED}
+)
 
 
 @dataclass(frozen=True)
@@ -212,7 +216,9 @@ def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> fl
         return MISSING_SECONDS
     if stalled:
         return STALLED_SECONDS
-    if not all(part.ready for part in seen.parts.values()):
-        return WAITING_SECONDS
+    waiting = {part.reason for part in seen.parts.values() if not part.ready}
+    if waiting:
+        # workloads wake us by themselves; Redis and external services cannot
+        return WAITING_SECONDS if waiting & _UNWATCHED else PODS_SECONDS
     external = deployment.spec.cache.redis.external or deployment.spec.vector_store.weaviate.external
     return EXTERNAL_SECONDS if external is not None else RESYNC_SECONDS

@@ -11,8 +11,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from ragkube_operator.engine import HASH_ANNOTATION, SECRET, Owner, owned, stamp
-from ragkube_operator.errors import StalledError
+from ragkube_operator.engine import HASH_ANNOTATION, OWNER_LABEL, SECRET, Owner, claim, owned, stamp
 from ragkube_operator.kube import Kind, Manifest
 from ragkube_operator.render import GeneratedSecret, SecretRef
 from ragkube_operator.render.names import labels
@@ -63,19 +62,15 @@ class SecretStore:
 
         Raises:
             StalledError: somebody else has a Secret of that name.
+            KubeError: the one of a former resource is still being deleted.
         """
         for secret in wanted:
             live = await self._get(secret.name)
             if live is None:
                 self._read[secret.name] = await self._create(owner, secret)
-            elif not owned(live, owner):
-                raise StalledError(
-                    Reason.NAME_CONFLICT,
-                    f"Secret {self.namespace}/{secret.name} exists and does not belong to this RagDeployment: "
-                    "delete or rename it, or give the RagDeployment another name",
-                )
             else:
-                await self._complete(live, secret)
+                claim(live, owner, SECRET)
+                await self._complete(live, secret, owner)
 
     async def _get(self, name: str) -> Manifest | None:
         if name not in self._read:
@@ -95,14 +90,18 @@ class SecretStore:
         log.info("secret_created", secret=secret.name, namespace=self.namespace)
         return await self.client.create(manifest)
 
-    async def _complete(self, live: Manifest, secret: GeneratedSecret) -> None:
+    async def _complete(self, live: Manifest, secret: GeneratedSecret, owner: Owner) -> None:
         """Add keys that are gone or that a newer operator needs, made from the value that is in use."""
         added = _encoded(secret.missing(_decoded(live), self.random))
-        if not added:
+        if not added and owned(live, owner):
             return
         log.info("secret_completed", secret=secret.name, namespace=self.namespace, keys=sorted(added))
         change: dict[str, Any] = {"data": added}
-        change["metadata"] = {"resourceVersion": live["metadata"]["resourceVersion"]}
+        change["metadata"] = {
+            "resourceVersion": live["metadata"]["resourceVersion"],
+            "labels": {OWNER_LABEL: owner.uid},
+            "ownerReferences": [owner.reference()],
+        }
         self._read[secret.name] = await self.client.merge(SECRET, self.namespace, secret.name, change)
 
 

@@ -241,6 +241,60 @@ def test_a_deleted_workload_is_created_again(
 
 
 @pytest.mark.proves("K3")
+def test_deleted_and_created_again_at_once(
+    plane: ControlPlane, operator: OperatorProcess, names: Callable[[], str]
+) -> None:
+    """The new resource waits until the objects of the old one are collected."""
+    name = names()
+    plane.apply(resource(name))
+    settled(plane, name)
+    old = plane.get("ragd", name, "-n", NAMESPACE)["metadata"]["uid"]
+    plane.kubectl("delete", "ragd", name, "-n", NAMESPACE)
+    plane.apply(resource(name))
+    new = plane.get("ragd", name, "-n", NAMESPACE)["metadata"]["uid"]
+    assert new != old
+
+    def all_new() -> bool:
+        found = objects(plane, name)
+        owners = {item["metadata"]["ownerReferences"][0]["uid"] for item in found.values()}
+        return f"Deployment/{name}-api" in found and owners == {new}
+
+    # the garbage collector may need half a minute to know a kind that was just installed
+    wait_for("everything belongs to the new one", all_new, seconds=150)
+    assert not stalled(plane, name)
+
+
+@pytest.mark.proves("K3")
+def test_the_api_server_may_go_away_for_a_while(
+    plane: ControlPlane, operator: OperatorProcess, names: Callable[[], str]
+) -> None:
+    name = names()
+    plane.apply(resource(name))
+    settled(plane, name)
+    plane.api.kill()
+    wait_for("the operator notices", lambda: "pass_failed" in operator.log())
+    assert "Unreachable" in operator.log()
+    plane.api.start()
+    wait_for("the API server is back", lambda: plane.kubectl("get", "--raw", "/readyz") == "ok")
+    plane.kubectl("delete", "configmap", f"{name}-settings", "-n", NAMESPACE)
+    wait_for("drift is repaired again", lambda: f"ConfigMap/{name}-settings" in objects(plane, name))
+
+
+def test_only_the_named_namespaces_are_served(
+    plane: ControlPlane, names: Callable[[], str], tmp_path: Path
+) -> None:
+    config: Path = plane.operator_config  # type: ignore[attr-defined]
+    operator = OperatorProcess(config, tmp_path, {"RAGKUBE_NAMESPACES": NAMESPACE})
+    operator.start()
+    name = names()
+    plane.apply({**resource("other"), "metadata": {"name": "other", "namespace": "default"}}, resource(name))
+    settled(plane, name)
+    assert "status" not in plane.get("ragd", "other", "-n", "default")
+    plane.kubectl("delete", "ragd", "other", "-n", "default")
+    operator.kill()
+
+
+@pytest.mark.proves("K3")
 def test_paused_means_hands_off(
     plane: ControlPlane, operator: OperatorProcess, names: Callable[[], str]
 ) -> None:

@@ -162,6 +162,23 @@ async def test_an_object_of_somebody_else_is_never_taken(kube: FakeKube, owner: 
     assert kube.writes == []
 
 
+async def test_objects_of_the_former_resource_are_waited_for(kube: FakeKube) -> None:
+    former = Owner("ragkube.dev/v1alpha1", "RagDeployment", "shop", "demo", "owner-0")
+    await Engine(kube).converge(former, [config("one")])
+    with pytest.raises(KubeError, match="of the former RagDeployment of this name is still being deleted"):
+        await converge(kube, config("one"))
+    assert kube.writes == []
+
+
+async def test_orphans_of_a_former_resource_are_adopted(kube: FakeKube) -> None:
+    labels = {"app.kubernetes.io/managed-by": "ragkube", "app.kubernetes.io/instance": "demo"}
+    kube.objects[CONFIG_MAP, "one"] = {
+        **config("one"),
+        "metadata": {"name": "one", "uid": "x", "labels": labels},
+    }
+    assert await converge(kube, config("one")) == ["apply ConfigMap/one"]
+
+
 async def test_objects_of_a_namesake_are_not_pruned(kube: FakeKube) -> None:
     other = Owner("ragkube.dev/v1alpha1", "RagDeployment", "shop", "demo", "owner-0")
     await Engine(kube).converge(other, [config("old")])
