@@ -15,7 +15,7 @@ from typing import TypeVar
 import pytest
 
 from ragkube_api.adapters.redis_cache import open_redis
-from ragkube_api.errors import CacheUnavailableError
+from ragkube_api.errors import CacheUnavailableError, StoreUnavailableError
 from ragkube_api.ports import AnswerCache
 from ragkube_api.settings import RedisCacheBackend
 from support.processes import REPOSITORY, free_ports, tool
@@ -229,6 +229,21 @@ async def test_a_write_that_loses_redis_is_given_up_before_its_lease_ends(cluste
         with pytest.raises(CacheUnavailableError):
             await write()
         assert not finished
+
+
+@pytest.mark.proves("C2")
+async def test_a_write_that_may_still_be_carried_out_keeps_fills_away(cluster: RedisServers) -> None:
+    async with opened(cluster.settings(), lease=2) as cache:
+        began = asyncio.get_running_loop().time()
+
+        async def write() -> None:
+            async with cache.writing(TENANT):
+                raise StoreUnavailableError("timed out, its commit on the way")
+
+        with pytest.raises(StoreUnavailableError):
+            await write()
+        await wait_until(lambda: fill(cache))
+        assert asyncio.get_running_loop().time() - began >= 1.9
 
 
 @pytest.mark.proves("R3")

@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragkube_api.domain import Fence
+from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.ports import AnswerCache
 from support.redis import RedisServers
 
@@ -24,7 +25,8 @@ def _redis(servers: RedisServers) -> OpenCache:
     async def open_it() -> AsyncIterator[AnswerCache]:
         from ragkube_api.adapters.redis_cache import open_redis
 
-        async with open_redis(servers.settings(prefix=uuid.uuid4().hex)) as backend:
+        settings = servers.settings(prefix=uuid.uuid4().hex)
+        async with open_redis(settings, lease_seconds=3) as backend:
             yield backend.answers
 
     return open_it
@@ -69,6 +71,14 @@ async def fill(cache: AnswerCache, tenant: str = "acme", key: str = "k", value: 
 async def value_of(cache: AnswerCache, tenant: str = "acme", key: str = "k") -> bytes | None:
     answer = (await cache.lookup(tenant, key)).answer
     return answer.value if answer else None
+
+
+async def filled_at_last(cache: AnswerCache) -> None:
+    for _ in range(600):
+        if await fill(cache, value=b"filled"):
+            return
+        await asyncio.sleep(0.05)
+    raise AssertionError("still refused after 30 s")
 
 
 @pytest.mark.proves("C1")
@@ -160,7 +170,18 @@ async def test_a_cancelled_write_lets_go(cache: AnswerCache) -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    assert await fill(cache)
+    await filled_at_last(cache)
+
+
+async def test_a_write_whose_outcome_is_unknown_lets_go_in_the_end(cache: AnswerCache) -> None:
+    await fill(cache)
+    before = (await cache.lookup("acme", "k")).fence
+    with pytest.raises(StoreUnavailableError):
+        async with cache.writing("acme"):
+            raise StoreUnavailableError("away")
+    assert await value_of(cache) is None
+    assert not await cache.store("acme", "k", b"old", before, 60)
+    await filled_at_last(cache)
 
 
 @pytest.mark.proves("S3")

@@ -14,6 +14,8 @@ Epochs are random and not counted, so that a lost one can never come back. What 
   the background, or its lease runs out; until then the tenant misses.
 * *Redis away when it ends*: the marker stays, so nobody is served; the end is tried again for ``END_PATIENCE``, then
   the caller gets ``CacheUnavailableError`` (stored, but not confirmed) and it is tried on in the background.
+* *The write fails with its outcome unknown* (the store went away, a timeout, a cancellation): the store may still
+  carry it out, so the tenant misses for one more lease before the write counts as ended.
 * *The writer crashes*: the next script that sees its lease expired removes it and changes the epoch.
 * *The lease cannot be renewed in time*: the body of ``writing()`` is cancelled before the lease ends, so that no
   write commits after others were allowed to fill.
@@ -44,7 +46,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.domain import CachedAnswer, CacheLookup, Fence, SourceStatus
-from ragkube_api.errors import CacheUnavailableError
+from ragkube_api.errors import CacheUnavailableError, DependencyUnavailableError
 from ragkube_api.settings import RedisCacheBackend
 
 log = structlog.get_logger(__name__)
@@ -193,6 +195,9 @@ class RedisAnswerCache:
         try:
             async with self._renewed(keys, token, deadline):
                 yield
+        except (DependencyUnavailableError, TimeoutError, asyncio.CancelledError):
+            self._start_ending(keys, token, delay=self._lease)
+            raise
         except BaseException:
             await self._end(keys, token, confirm=False)
             raise
@@ -231,13 +236,14 @@ class RedisAnswerCache:
             message = "The documents were written, but the cache went away before it confirmed that."
             raise CacheUnavailableError(message, retry_after=2)
 
-    def _start_ending(self, keys: list[str], token: str) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._end_at_last(keys, token), name="cache-end-of-write")
+    def _start_ending(self, keys: list[str], token: str, *, delay: float = 0) -> asyncio.Task[None]:
+        task = asyncio.create_task(self._end_at_last(keys, token, delay), name="cache-end-of-write")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
 
-    async def _end_at_last(self, keys: list[str], token: str) -> None:
+    async def _end_at_last(self, keys: list[str], token: str, delay: float) -> None:
+        await asyncio.sleep(delay)
         pause = 0.05
         while True:
             try:
