@@ -129,18 +129,22 @@ def ingest(
         list[Path], typer.Argument(metavar="PATH...", help="files, or folders with all in them")
     ],
     prefix: Annotated[str, typer.Option(help="put before every document's id")] = "",
+    meta: Annotated[
+        list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="metadata of all; repeatable")
+    ] = None,
     url: Url = DEFAULT_URL,
     api_key_file: KeyFile = None,
     api_key: Key = None,
     tenant: Tenant = None,
 ) -> None:
     """Upload documents; a file that cannot be used is reported and the others go on."""
-    from ragkube_operator import cli_documents
+    from ragkube_operator import cli_documents, cli_query
 
     output = Output()
+    metadata = cli_query.parse_pairs("--meta", meta or ())
     files = cli_documents.collect(paths, prefix)
     with _client(url, api_key_file, api_key, tenant) as client:
-        tally = cli_documents.ingest(client, output, files)
+        tally = cli_documents.ingest(client, output, files, metadata)
     output.line(tally.sentence())
     cli_documents.report_failures(output, tally.failures)
     if tally.failures:

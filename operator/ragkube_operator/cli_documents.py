@@ -86,11 +86,11 @@ def _files(path: Path) -> Iterator[tuple[str, Path]]:
                 yield file.relative_to(path).as_posix(), file
 
 
-def ingest(client: Client, output: Output, files: dict[str, Path]) -> Tally:
+def ingest(client: Client, output: Output, files: dict[str, Path], metadata: JSON) -> Tally:
     """Upload the files; one that fails does not stop the others."""
     tally = Tally()
     with ThreadPoolExecutor(PARALLEL_UPLOADS) as pool, output.progress("Uploading") as progress:
-        uploads = {pool.submit(_upload, client, name, path): name for name, path in files.items()}
+        uploads = {pool.submit(_upload, client, name, path, metadata): name for name, path in files.items()}
         try:
             for done, upload in enumerate(as_completed(uploads), start=1):
                 _count(tally, uploads[upload], upload)
@@ -101,8 +101,8 @@ def ingest(client: Client, output: Output, files: dict[str, Path]) -> Tally:
     return tally
 
 
-def _upload(client: Client, document_id: str, path: Path) -> JSON:
-    return client.put_document(document_id, path.read_bytes(), content_type(path))
+def _upload(client: Client, document_id: str, path: Path, metadata: JSON) -> JSON:
+    return client.put_document(document_id, path.read_bytes(), content_type(path), metadata)
 
 
 def _count(tally: Tally, name: str, upload: Future[JSON]) -> None:

@@ -21,32 +21,32 @@ def request(
     model: str | None = None,
 ) -> JSON:
     """The body of ``POST /v1/query``; what is not given is left to the server's defaults."""
-    given = {"k": k, "alpha": alpha, "model": model, "filters": parse_filters(filters) or None}
+    given = {"k": k, "alpha": alpha, "model": model, "filters": parse_pairs("--filter", filters) or None}
     return {"question": question} | {name: value for name, value in given.items() if value is not None}
 
 
-def parse_filters(filters: Sequence[str]) -> dict[str, Any]:
+def parse_pairs(option: str, pairs: Sequence[str]) -> dict[str, Any]:
     """``key=text`` or ``key:=json``; a key given twice matches any of its values.
 
     Raises:
         CliError: one has neither form.
     """
     values: dict[str, list[Any]] = {}
-    for item in filters:
+    for item in pairs:
         key, sign, value = item.partition("=")
         typed = key.endswith(":")
         name = key.removesuffix(":").strip()
         if not sign or not name:
-            raise CliError(f"--filter {item!r} is not key=value", exit_code=USAGE)
-        values.setdefault(name, []).append(_json_value(item, value) if typed else value)
+            raise CliError(f"{option} {item!r} is not key=value", exit_code=USAGE)
+        values.setdefault(name, []).append(_json_value(option, item, value) if typed else value)
     return {key: found[0] if len(found) == 1 else found for key, found in values.items()}
 
 
-def _json_value(item: str, text: str) -> Any:
+def _json_value(option: str, item: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError as error:
-        raise CliError(f"--filter {item!r}: what follows := is no JSON value", exit_code=USAGE) from error
+        raise CliError(f"{option} {item!r}: what follows := is no JSON value", exit_code=USAGE) from error
 
 
 def ask(client: Client, output: Output, body: JSON, *, as_json: bool) -> None:

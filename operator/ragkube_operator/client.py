@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Self
@@ -58,9 +59,12 @@ class Client:
         """``POST /v1/query``."""
         return self._json("POST", "/v1/query", json=body)
 
-    def put_document(self, document_id: str, body: bytes, content_type: str) -> JSON:
+    def put_document(self, document_id: str, body: bytes, content_type: str, metadata: JSON) -> JSON:
         """``PUT /v1/documents/{id}``."""
-        return self._json("PUT", _path(document_id), content=body, headers={"Content-Type": content_type})
+        headers = {"Content-Type": content_type}
+        if metadata:
+            headers["X-Ragkube-Metadata"] = json.dumps(metadata)
+        return self._json("PUT", _path(document_id), content=body, headers=headers)
 
     def document(self, document_id: str) -> JSON:
         """``GET /v1/documents/{id}``."""

@@ -62,6 +62,18 @@ def test_documents_are_listed_shown_and_deleted(ragkube: Command, empty: Run, fo
     assert gone.stderr == "error: Not found: There is no document 'kb/backup.md'.\n"
 
 
+@pytest.mark.proves("Q7")
+def test_metadata_given_at_upload_filter_questions(ragkube: Command, empty: Run, folder: Path) -> None:
+    here = {"RAGKUBE_URL": empty.url, "RAGKUBE_TENANT": "meta"}
+    given = ragkube(
+        "ingest", folder / "backup.md", "--meta", "team=Größe 100%", "--meta", "year:=2026", **here
+    )
+    assert given.returncode == 0, given.stderr
+    ask = ("ask", "When are backups taken?", "--filter", "year:=2026", "--filter")
+    assert "two o'clock" in ragkube(*ask, "team=Größe 100%", **here).stdout
+    assert "I don't know" in ragkube(*ask, "team=other", **here).stdout
+
+
 def test_tenants_see_their_own_documents_only(ragkube: Command, empty: Run, folder: Path) -> None:
     ragkube("ingest", folder, "--url", empty.url, "--tenant", "team-a")
     assert "backup.md" in ragkube("documents", "list", "--url", empty.url, "--tenant", "team-a").stdout
