@@ -106,9 +106,7 @@ class Observer:
                     if isinstance(step, Forget):
                         result.events.append(_replaced(step))
         except RedisAuthError as error:
-            return Part(
-                False, Reason.AUTHENTICATION_FAILED, f"{error}: Secret {names.redis_auth(name)} changed?"
-            )
+            return Part(False, Reason.AUTHENTICATION_FAILED, f"{error}: {self._restart_hint(name)}")
         except RedisError as error:
             result.stepped = True
             return self._unfinished(str(error), workload)
@@ -118,6 +116,13 @@ class Observer:
         if isinstance(decision, Wait):
             return self._unfinished(decision.reason, workload)
         return self._unfinished(f"{type(decision[0]).__name__} is under way", workload)
+
+    def _restart_hint(self, name: str) -> str:
+        secret, space = names.redis_auth(self.deployment.name), self.deployment.namespace
+        return (
+            f"Secret {secret} was changed after the pods started; restart them with the new password "
+            f"(the cache starts empty): kubectl rollout restart statefulset/{name} -n {space}"
+        )
 
     def _unfinished(self, message: str, workload: Part) -> Part:
         """Forming before the cluster was whole for the first time, healing afterwards."""

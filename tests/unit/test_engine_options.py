@@ -1,0 +1,82 @@
+"""The operator's process: its options, its documentation, and which events wake whom."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragkube_operator import __main__ as program
+from ragkube_operator.__main__ import Options
+from ragkube_operator.errors import ConfigurationError
+from ragkube_operator.handlers import owner_key, resource_key, settings
+from ragkube_operator.kube import Credentials
+from ragkube_operator.metrics import Metrics
+from ragkube_operator.reconciler import Key
+from ragkube_operator.redis_client import Access
+
+
+def test_the_defaults_suit_a_pod() -> None:
+    options = Options.read({})
+    assert options.kubeconfig is None
+    assert options.namespaces == ()
+    assert options.api_image.startswith("ragkube/api:")
+
+
+def test_namespaces_are_named_with_commas() -> None:
+    assert Options.read({"RAGKUBE_NAMESPACES": " a, b,"}).namespaces == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"), [("RAGKUBE_LOG_LEVEL", "loud"), ("RAGKUBE_METRICS_ADDRESS", "nowhere")]
+)
+def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
+    with pytest.raises(ConfigurationError, match=variable):
+        Options.read({variable: value})
+
+
+def test_a_wrong_variable_ends_the_process_with_a_sentence(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RAGKUBE_LOG_LEVEL", "loud")
+    assert program.main() == 2
+    assert capsys.readouterr().err.startswith("ragkube-operator: RAGKUBE_LOG_LEVEL is 'loud'")
+
+
+def test_every_variable_and_metric_is_documented(repository: Path) -> None:
+    text = (repository / "docs" / "operator.md").read_text()
+    variables = set(re.findall(r'"(RAGKUBE_\w+)"', inspect.getsource(program)))
+    assert set(re.findall(r"^\| `(RAGKUBE_\w+)`", text, flags=re.MULTILINE)) == variables
+    families = {family.name: family.type for family in Metrics().registry.collect()}
+    ours = {name for name in families if name.startswith("ragkube_operator_")}
+    exposed = {f"{name}_total" if families[name] == "counter" else name for name in ours}
+    assert set(re.findall(r"^\| `(ragkube_operator_\w+)`", text, flags=re.MULTILINE)) == exposed
+
+
+def child(**meta: Any) -> dict[str, Any]:
+    return {"metadata": {"name": "demo-api", "namespace": "shop", "uid": "child", **meta}}
+
+
+def test_events_wake_the_resource_that_an_object_belongs_to() -> None:
+    body = {"metadata": {"name": "demo", "namespace": "shop", "uid": "1"}}
+    assert resource_key(body) == Key("shop", "demo", "1")
+    reference = {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "name": "demo", "uid": "1"}
+    assert owner_key(child(ownerReferences=[reference])) == Key("shop", "demo", "1")
+    assert owner_key(child()) is None
+    foreign = {**reference, "apiVersion": "example.com/v1"}
+    assert owner_key(child(ownerReferences=[foreign])) is None
+
+
+def test_kopf_writes_nothing_and_watches_only_what_is_ours() -> None:
+    found = settings()
+    assert found.posting.enabled is False
+    assert set(found.watching.label_selectors.values()) == {"app.kubernetes.io/managed-by=ragkube"}
+
+
+@pytest.mark.proves("S6")
+def test_secrets_are_not_shown_by_accident() -> None:
+    assert "s3cret" not in repr(Access("s3cret"))
+    assert "s3cret" not in repr(Credentials("https://x", None, False, None, None, "s3cret"))
