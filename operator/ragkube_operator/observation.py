@@ -106,7 +106,7 @@ class Observer:
                     if isinstance(step, Forget):
                         result.events.append(_replaced(step))
         except RedisAuthError as error:
-            return Part(False, Reason.AUTHENTICATION_FAILED, f"{error}: {self._restart_hint(name)}")
+            return Part(False, Reason.AUTHENTICATION_FAILED, f"{error}: {self._restart_hint()}")
         except RedisError as error:
             result.stepped = True
             return self._unfinished(str(error), workload)
@@ -117,11 +117,13 @@ class Observer:
             return self._unfinished(decision.reason, workload)
         return self._unfinished(f"{type(decision[0]).__name__} is under way", workload)
 
-    def _restart_hint(self, name: str) -> str:
+    def _restart_hint(self) -> str:
+        """One by one would not do: pods with the new password cannot join those with the old one."""
         secret, space = names.redis_auth(self.deployment.name), self.deployment.namespace
+        labels = ",".join(f"{k}={v}" for k, v in names.selector(self.deployment.name, "redis").items())
         return (
-            f"Secret {secret} was changed after the pods started; restart them with the new password "
-            f"(the cache starts empty): kubectl rollout restart statefulset/{name} -n {space}"
+            f"Secret {secret} was changed after the pods started; replace them all "
+            f"(the cache starts empty): kubectl delete pod -n {space} -l {labels}"
         )
 
     def _unfinished(self, message: str, workload: Part) -> Part:
