@@ -82,7 +82,7 @@ class Answering:
         fallback: Answerer | None,
         cache: AnswerCache,
         policy: CachePolicy,
-        text_revision: str,
+        index_revision: str,
         timeout_seconds: float,
         telemetry: Telemetry,
     ) -> None:
@@ -92,7 +92,7 @@ class Answering:
         self._fallback = fallback
         self._cache = cache
         self._policy = policy
-        self._text_revision = text_revision
+        self._index_revision = index_revision
         self._timeout = timeout_seconds
         self._telemetry = telemetry
 
@@ -131,7 +131,7 @@ class Answering:
 
     def _key(self, attempt: _Attempt) -> str:
         question = attempt.question
-        state = f"{self._answerer.revision}|{self._embedder.name}|{self._text_revision}"
+        state = f"{self._answerer.revision}|{self._embedder.name}|{self._index_revision}"
         return answer_codec.exact_key(
             question=attempt.text, k=question.k, alpha=question.alpha,
             filters=question.filters, model=attempt.model, state=state,
