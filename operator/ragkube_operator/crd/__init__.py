@@ -27,6 +27,4 @@ __all__ = [
     "SpecError",
     "manifest",
     "parse",
-    "schema",
 ]
-schema = manifest
