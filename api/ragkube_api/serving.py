@@ -99,13 +99,14 @@ class _Server(uvicorn.Server):
         first = not self._health.draining
         self._health.draining = True
         drain = self._settings.drain_seconds if first and number == signal.SIGTERM else 0.0
-        self._telemetry.log.info("stopping", signal=number.name, drain_seconds=drain)
         if number == signal.SIGINT or not first:
             self.config.timeout_graceful_shutdown = _INTERRUPT_GRACE_SECONDS
         if drain:
             asyncio.get_running_loop().call_later(drain, self._end)
         else:
             self._end()
+        # Last, because it fails when nobody reads standard output any more.
+        self._telemetry.log.info("stopping", signal=number.name, drain_seconds=drain)
 
     def _end(self) -> None:
         self.should_exit = True

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 from prometheus_client import Metric
 
 from ragkube_api import auth, errors
 from ragkube_api.errors import RagkubeError
 from ragkube_api.telemetry import Telemetry
+from ragkube_operator.crd import API_VERSION, KIND, parse
 from support.command import REPOSITORY, Command
 
 DOCS = REPOSITORY / "docs"
@@ -76,3 +79,20 @@ def test_every_page_is_in_the_index() -> None:
     assert [
         page.name for page in DOCS.glob("*.md") if page.name != "index.md" and f"({page.name})" not in index
     ] == []
+
+
+def manifests(page: Path) -> Iterator[dict[str, Any]]:
+    """Every RagDeployment on a page, and every piece of a spec as a whole one."""
+    for block in re.findall(r"^```yaml\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        found = yaml.safe_load(block)
+        if "kind" in found:
+            yield found
+        else:
+            yield {"apiVersion": API_VERSION, "kind": KIND, "metadata": {"name": "docs"}, "spec": found}
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_manifest_on_a_page_is_valid(page: Path) -> None:
+    for manifest in manifests(page):
+        if manifest["kind"] == KIND:
+            assert parse(manifest).name
