@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import json
+import socket
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,40 +18,71 @@ from support.processes import Process, free_ports, tool, wait_for
 API_KEY = "weaviate-test-key"
 
 
+class Ports:
+    """What a node listens on; on one machine the data port follows the gossip port, and Raft's own as well."""
+
+    def __init__(self) -> None:
+        self.http, self.grpc, self.profiling = free_ports(3)
+        self.gossip, self.raft = _pair(), _pair()
+
+
+def _pair() -> int:
+    while True:
+        (first,) = free_ports(1)
+        try:
+            with socket.create_server(("127.0.0.1", first + 1)):
+                return first
+        except OSError:
+            continue
+
+
+def _joining(number: int, ports: Ports, peers: Sequence[Ports]) -> dict[str, str]:
+    found = {} if number == 0 else {"CLUSTER_JOIN": f"127.0.0.1:{peers[0].gossip}"}
+    return {
+        "CLUSTER_IN_LOCALHOST": "true", "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
+        "CLUSTER_GOSSIP_BIND_PORT": str(ports.gossip), "CLUSTER_DATA_BIND_PORT": str(ports.gossip + 1),
+        "RAFT_PORT": str(ports.raft), "RAFT_INTERNAL_RPC_PORT": str(ports.raft + 1),
+        "RAFT_BOOTSTRAP_EXPECT": str(len(peers)),
+        "RAFT_JOIN": ",".join(f"node{n}:{each.raft}" for n, each in enumerate(peers)), **found,
+    }  # fmt: skip
+
+
 class WeaviateServer:
     """One node with an API key; its data outlives a restart."""
 
-    def __init__(self, program: Path, folder: Path) -> None:
+    def __init__(self, program: Path, folder: Path, *, number: int = 0, peers: Sequence[Ports] = ()) -> None:
         self.folder = folder
-        ports = free_ports(7)
-        self.http_port, self.grpc_port = ports[:2]
-        gossip, data, raft, raft_internal, profiling = ports[2:]
+        ports = peers[number] if peers else Ports()
+        self.http_port, self.grpc_port = ports.http, ports.grpc
         env = {
-            "PERSISTENCE_DATA_PATH": str(folder / "data"), "CLUSTER_HOSTNAME": "node1",
+            "PERSISTENCE_DATA_PATH": str(folder / "data"), "CLUSTER_HOSTNAME": f"node{number}",
             "DEFAULT_VECTORIZER_MODULE": "none", "ENABLE_MODULES": "", "DISABLE_TELEMETRY": "true",
             "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false", "AUTHENTICATION_APIKEY_ENABLED": "true",
             "AUTHENTICATION_APIKEY_ALLOWED_KEYS": API_KEY, "AUTHENTICATION_APIKEY_USERS": "ragkube",
             "AUTHORIZATION_ADMINLIST_ENABLED": "true", "AUTHORIZATION_ADMINLIST_USERS": "ragkube",
-            "GRPC_PORT": str(self.grpc_port), "CLUSTER_GOSSIP_BIND_PORT": str(gossip),
-            "CLUSTER_DATA_BIND_PORT": str(data), "CLUSTER_ADVERTISE_ADDR": "127.0.0.1",
-            "RAFT_PORT": str(raft), "RAFT_INTERNAL_RPC_PORT": str(raft_internal),
-            "RAFT_BOOTSTRAP_EXPECT": "1", "RAFT_JOIN": f"node1:{raft}", "GO_PROFILING_PORT": str(profiling),
-            "LOG_LEVEL": "warning", "GOMEMLIMIT": "1GiB",
+            "GRPC_PORT": str(ports.grpc), "GO_PROFILING_PORT": str(ports.profiling),
+            "LOG_LEVEL": "warning", "GOMEMLIMIT": "1GiB", **_joining(number, ports, peers or [ports]),
         }  # fmt: skip
         command: list[str | Path] = [program, "--host", "127.0.0.1", "--port", str(self.http_port)]
         command += ["--scheme", "http"]
         self.process = Process(command, folder / "log", env)
 
-    def settings(self, *, prefix: str = "Test", timeout_seconds: float = 30) -> WeaviateStore:
+    def settings(
+        self, *, prefix: str = "Test", timeout_seconds: float = 30, replication_factor: int = 1
+    ) -> WeaviateStore:
         key_file = self.folder / "api-key"
         key_file.write_text(API_KEY + "\n")
         return WeaviateStore(
             http_host="127.0.0.1", http_port=self.http_port, grpc_host="127.0.0.1", grpc_port=self.grpc_port,
             api_key_file=key_file, collection_prefix=prefix, timeout_seconds=timeout_seconds,
+            replication_factor=replication_factor,
         )  # fmt: skip
 
     def start(self) -> None:
         self.process.start()
+        self.wait_until_ready()
+
+    def wait_until_ready(self) -> None:
         wait_for("weaviate is ready", self._ready, seconds=120)
 
     def call(self, method: str, path: str, body: object = None) -> Any:
@@ -102,6 +134,25 @@ def start_weaviate(folder: Path) -> WeaviateServer:
         server.kill()
         raise
     return server
+
+
+def start_weaviate_cluster(folder: Path, size: int = 3) -> list[WeaviateServer]:
+    """Nodes that know each other; the caller kills them."""
+    program, peers = tool("weaviate"), [Ports() for _ in range(size)]
+    servers = []
+    for number in range(size):
+        (folder / str(number)).mkdir()
+        servers.append(WeaviateServer(program, folder / str(number), number=number, peers=peers))
+    try:
+        for server in servers:
+            server.process.start()
+        for server in servers:
+            server.wait_until_ready()
+    except BaseException:
+        for server in servers:
+            server.kill()
+        raise
+    return servers
 
 
 @pytest.fixture(scope="session")
