@@ -56,7 +56,7 @@ def first_answer(data: Path) -> float:
                 raise SystemExit("ragkube run did not answer")
             time.sleep(0.02)
         seconds = time.monotonic() - started
-        process.send_signal(signal.SIGINT)
+        process.send_signal(signal.SIGTERM)
     return seconds
 
 
