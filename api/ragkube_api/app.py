@@ -7,13 +7,21 @@ from fastapi import APIRouter, FastAPI
 from ragkube_api import __version__, problems
 from ragkube_api.context import Runtime
 from ragkube_api.middleware import Gateway
-from ragkube_api.routes import documents, operations, query, uploads
+from ragkube_api.routes import documents, operations, query, reference, uploads
 
 
 def create_app(runtime: Runtime) -> Gateway:
     """The API with all its routes."""
     return _application(
-        runtime, (query.router, uploads.router, documents.router, operations.sources, operations.probes)
+        runtime,
+        (
+            query.router,
+            uploads.router,
+            documents.router,
+            operations.sources,
+            operations.probes,
+            reference.router,
+        ),
     )
 
 
@@ -27,6 +35,7 @@ def _application(runtime: Runtime, routers: tuple[APIRouter, ...]) -> Gateway:
         title="ragkube",
         version=__version__,
         description="Questions answered from your own documents, with citations.",
+        docs_url=None,  # FastAPI's page loads its script from the internet; ours needs none
         redoc_url=None,
         separate_input_output_schemas=False,
     )

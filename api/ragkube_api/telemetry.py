@@ -37,6 +37,19 @@ EVENTS: Final = {
     "source_file_failed": "a file of a source could not be indexed (source, path, code, detail)",
     "source_failed": "a pass over a source was given up and will be repeated (source, detail)",
     "source_board_unavailable": "the progress of a source could not be published",
+    "store.documents_of_another_embedder": "documents that only words find until they are put again (documents)",
+    "store.write_failed": "the embedded store could not write (error)",
+    "store.swept": "chunks that a crashed write left behind were removed (versions)",
+    "weaviate.failed": "a call of Weaviate failed (error, detail)",
+    "weaviate.other_schema": "a collection was made for other settings (collection, found)",
+    "redis.away": "the cache could not be reached and is left alone for a moment (detail)",
+    "redis.failed": "a call of Redis failed (error, detail)",
+    "embedder.refused": "the embedding server refused a request (status, detail)",
+    "embedder.unavailable": "the embedding server did not answer after retries (detail, attempts)",
+    "llm.called": "a response of the model's server (model, seconds, stop, input_tokens, output_tokens)",
+    "llm.failed": "a call of the model's server failed (model, status, error, detail)",
+    "llm.no_key": "the model's API key cannot be read (file, error)",
+    "llm.citation_dropped": "the model cited a span that is not in the passage (source)",
 }
 """Event name → what it says and its fields. ``trace_id`` stands in every line that belongs to a request."""
 

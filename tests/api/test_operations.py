@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import pytest
 from ragkube_api import __version__
 from ragkube_api.context import Backends
 from ragkube_api.schemas import ProblemBody, ReadyBody
+from ragkube_api.telemetry import EVENTS
 from support.api import RunningApp, metric_in, running_app, settings_in
 from support.trouble import Away
 
@@ -220,6 +222,22 @@ async def test_the_caller_s_trace_goes_on(app: RunningApp, traceparent: str, tak
     assert (answer["trace_id"] == "0af7651916cd43dd8448eb211c80319c") is taken
     assert (refused.json()["trace_id"] == "0af7651916cd43dd8448eb211c80319c") is taken
     assert refused.headers["x-trace-id"] == refused.json()["trace_id"]
+
+
+async def test_the_page_of_the_api_loads_nothing_from_elsewhere(app: RunningApp) -> None:
+    page = await app.client.get("/docs")
+
+    assert page.status_code == 200
+    assert "/v1/query" in page.text
+    assert not re.search(r"https?://|//cdn", page.text)
+
+
+def test_every_event_that_is_logged_is_documented(repository: Path) -> None:
+    source = "\n".join(path.read_text() for path in (repository / "api").rglob("*.py"))
+    logged = set(re.findall(r"log\.(?:debug|info|warning|error)\(\s*\"([^\"]+)\"", source))
+
+    assert "document_indexed" in logged
+    assert logged <= set(EVENTS)
 
 
 def test_the_version_is_the_package_s(repository: Path) -> None:
