@@ -33,6 +33,7 @@ class Client:
     """One connection pool to one API."""
 
     def __init__(self, url: str, *, api_key: str | None = None, tenant: str | None = None) -> None:
+        self._api_key = api_key
         self.url = _checked(url)
         headers = {"User-Agent": "ragkube-cli"}
         if api_key:
@@ -44,6 +45,10 @@ class Client:
         self._http = httpx2.Client(
             base_url=self.url, headers=headers, timeout=timeout, trust_env=not _is_loopback(self.url)
         )
+
+    def for_tenant(self, tenant: str) -> Client:
+        """The same API with the same key, for another tenant's documents."""
+        return Client(self.url, api_key=self._api_key, tenant=tenant)
 
     def close(self) -> None:
         """Give the connections back."""
@@ -78,7 +83,7 @@ class Client:
         """``DELETE /v1/documents/{id}``."""
         self._send("DELETE", _path(document_id))
 
-    def documents(self, *, page: int = 100) -> Iterator[JSON]:
+    def documents(self, *, page: int = 1000) -> Iterator[JSON]:
         """Every document, in order of its id."""
         cursor: str | None = None
         while True:

@@ -13,9 +13,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from ragkube_operator import cli_manifest, cli_status, local_data, local_process, local_settings
+from ragkube_operator import (
+    cli_manifest,
+    cli_status,
+    local_data,
+    local_process,
+    local_settings,
+    local_sources,
+)
 from ragkube_operator.cli_documents import report_failures
-from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output
+from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output, plural
 from ragkube_operator.client import JSON, ApiError, Client, UnreachableError
 
 _POLL_SECONDS = 0.1
@@ -94,6 +101,9 @@ def _serve(
             _wait_ready(running)
             output.line(f"{manifest.name} answers at {url} after {time.monotonic() - began:.1f} s")
             _wait_synced(running)
+            forgotten = local_sources.forget_others(client, settings, manifest)
+            if forgotten:
+                output.line(f"removed {plural(forgotten, 'document')} of sources that are not used any more")
             local_settings.explain(output, manifest, settings, data, url)
             _wait_end(running)
 

@@ -92,13 +92,18 @@ def test_a_second_start_indexes_nothing_again(start: Start, manifest: Write, fol
 def test_another_folder_replaces_the_documents(
     start: Start, ragkube: Command, manifest: Write, folder: Path
 ) -> None:
-    file = manifest({"documents": {"sources": [{"name": "notes", "directory": {"path": str(folder)}}]}})
-    start(file).end()
+    notes = {"name": "notes", "directory": {"path": str(folder)}}
+    lunch = {"name": "lunch", "tenant": "kitchen", "directory": {"path": str(folder / "sub")}}
+    file = manifest({"documents": {"sources": [notes, lunch]}})
+    first = start(file)
+    assert "4 files: 4 indexed" in first.output
+    first.end()
     other = folder.parent / "other"
     other.mkdir()
     (other / "tea.txt").write_text("Tea is served at four in the garden.")
     run = start(file, "--documents", other)
     assert "1 file: 1 indexed, 0 unchanged, 3 deleted" in run.output
+    assert "removed 1 document of sources that are not used any more" in run.output
     listed = ragkube("documents", "list", "--url", run.url).stdout
     assert "tea.txt" in listed
     assert "backup.md" not in listed
