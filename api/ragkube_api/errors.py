@@ -60,6 +60,12 @@ class MalformedBodyError(RagkubeError):
     code, status, title = "malformed-body", 400, "Malformed body"
 
 
+class BodyTooLargeError(RagkubeError):
+    """More than a request of this kind may have; documents have a limit of their own."""
+
+    code, status, title = "body-too-large", 413, "Body is too large"
+
+
 class UnauthenticatedError(RagkubeError):
     """No credential, or one that is not known."""
 

@@ -19,6 +19,7 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from ragkube_api.errors import (
+    BodyTooLargeError,
     DependencyUnavailableError,
     DocumentTooLargeError,
     FieldProblem,
@@ -79,7 +80,9 @@ def install(app: FastAPI, telemetry: Telemetry) -> None:
         write = telemetry.log.warning if severe else telemetry.log.info
         cause = repr(error.__cause__) if severe and error.__cause__ else None
         write("request_refused", code=error.code, status=error.status, cause=cause)
-        return respond(error, trace_id(request), close=isinstance(error, DocumentTooLargeError))
+        return respond(
+            error, trace_id(request), close=isinstance(error, BodyTooLargeError | DocumentTooLargeError)
+        )
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101

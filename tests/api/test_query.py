@@ -68,6 +68,19 @@ async def test_filters_keep_documents_by_their_metadata(app: RunningApp) -> None
     assert {c["document"] for c in either["citations"]} == {"a.txt", "b.txt"}
 
 
+@pytest.mark.proves("Q1")
+@pytest.mark.parametrize(
+    ("value", "found"),
+    [(2024, True), ([2023, 2024], True), ("2024", False), (2023, False), (True, False), (2024.0, True)],
+)
+async def test_a_filter_matches_a_value_of_its_type(app: RunningApp, value: Any, found: bool) -> None:
+    await app.put("a.txt", "The moon is made of rock.", x_ragkube_metadata='{"year": 2024}')
+
+    answer = await app.ask("What is the moon made of?", filters={"year": value})
+
+    assert bool(answer["citations"]) is found
+
+
 async def test_tenants_see_only_their_own_documents(app: RunningApp) -> None:
     await app.put("moon.txt", MOON, x_ragkube_tenant="blue")
 

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from starlette.responses import Response
 
 from ragkube_api import problems
-from ragkube_api.errors import DocumentTooLargeError, MalformedBodyError, RagkubeError
+from ragkube_api.errors import BodyTooLargeError, MalformedBodyError, RagkubeError
 from ragkube_api.routes.documentation import PROBLEMS
 from ragkube_api.routes.request import AppRuntime, ReadTenant, read_body
 from ragkube_api.schemas import QueryRequest, QueryResponse
@@ -36,10 +36,6 @@ _BODY_SCHEMA: Final = {
         },
     ],
 }  # fmt: skip
-
-
-class _TooLargeError(DocumentTooLargeError):
-    code, title = "body-too-large", "Body is too large"
 
 
 router = APIRouter(tags=["questions"])
@@ -66,7 +62,7 @@ async def query(request: Request, runtime: AppRuntime, tenant: ReadTenant) -> Re
 
 
 async def _body(request: Request, seconds: float) -> QueryRequest:
-    too_large = _TooLargeError(f"The body of a query may have at most {_MAX_BODY:,} bytes.")
+    too_large = BodyTooLargeError(f"The body of a query may have at most {_MAX_BODY:,} bytes.")
     raw = await read_body(request, _MAX_BODY, too_large, seconds)
     if not raw.strip():
         raise MalformedBodyError('The body is empty; send {"question": "…"}.')
