@@ -13,7 +13,7 @@ from prometheus_client import Metric
 
 from ragkube_api import auth, errors
 from ragkube_api.errors import RagkubeError
-from ragkube_api.telemetry import Telemetry
+from ragkube_api.telemetry import EVENTS, Telemetry
 from ragkube_operator.crd import API_VERSION, KIND, parse
 from support.command import REPOSITORY, Command
 
@@ -51,6 +51,12 @@ def test_every_metric_is_documented_with_its_type() -> None:
     page = (DOCS / "metrics.md").read_text()
     documented = set(re.findall(r"^\| `(rag_[a-z_]+)` \| ([a-z]+) \|", page, re.MULTILINE))
     assert documented == {(m.name + ("_total" if m.type == "counter" else ""), m.type) for m in metrics()}
+
+
+@pytest.mark.proves("O3")
+def test_every_log_event_is_documented() -> None:
+    page = (DOCS / "operations.md").read_text()
+    assert set(re.findall(r"^\| `([a-z_.]+)` \| ", page, re.MULTILINE)) == set(EVENTS)
 
 
 def test_every_command_and_option_is_documented(ragkube: Command) -> None:
