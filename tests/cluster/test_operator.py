@@ -210,7 +210,8 @@ def test_deleting_it_removes_everything_and_data_only_as_the_policy_says(
     space = namespace("gone")
     small = {"deletionPolicy": policy, "cache": {"enabled": False}, "api": {"replicas": 1}}
     kubectl.apply(resource("gone", **small), namespace=space)
-    wait_for(lambda: claims(kubectl, space) == {"Bound"}, 120, what="Weaviate's volume")
+    ready(kubectl, space, "gone")
+    assert claims(kubectl, space) == {"Bound"}
     assert remains(kubectl, space)
     kubectl("delete", "ragd", "gone", "-n", space, "--timeout=20s")
     wait_for(lambda: not remains(kubectl, space), 90, what="everything to be collected")
@@ -251,3 +252,38 @@ def test_an_external_redis_that_is_away_is_told_and_heals(
         120,
         what="the external Redis",
     )
+
+
+@pytest.mark.proves("K6")
+def test_an_edit_rolls_the_redis_pods_one_by_one_and_leaves_the_others_alone(
+    platform: tuple[str, str], kubectl: Kubectl, http: Http
+) -> None:
+    namespace, name = platform
+    ready(kubectl, namespace)
+    before = {pod["metadata"]["uid"] for pod in redis_pods(kubectl, namespace)}
+    others = not_redis(kubectl, namespace)
+    managed = {"resources": {"limits": {"memory": "192Mi"}, "requests": {"cpu": "20m", "memory": "64Mi"}}}
+    change = {"spec": {"cache": {"redis": {"managed": managed}}}}
+    kubectl("patch", "ragd", name, "-n", namespace, "--type=merge", "-p", json.dumps(change))
+    headers = {"Authorization": f"Bearer {admin_key(kubectl, namespace)}"}
+    answers: set[int] = set()
+
+    def rolled() -> bool:
+        answer = http(
+            "POST", f"http://{name}.{namespace}/v1/query", json={"question": "who?"}, headers=headers
+        )
+        answers.add(answer.status)
+        found = redis_pods(kubectl, namespace)
+        fresh = not before & {pod["metadata"]["uid"] for pod in found}
+        return fresh and sum(map(is_ready, found)) == 6
+
+    wait_for(rolled, 240, what="six new Redis pods", ignore=(KubectlError,))
+    assert answers == {200}
+    ready(kubectl, namespace)
+    assert not_redis(kubectl, namespace) == others
+
+
+def not_redis(kubectl: Kubectl, namespace: str) -> set[str]:
+    label = "app.kubernetes.io/component in (api,weaviate)"
+    pods = kubectl.json("get", "pods", "-n", namespace, "-l", label)["items"]
+    return {pod["metadata"]["uid"] for pod in pods}
