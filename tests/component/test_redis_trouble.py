@@ -277,6 +277,34 @@ async def test_a_new_password_needs_no_restart(cluster: RedisServers) -> None:
         assert await eventually(lambda: value_of(cache)) == b"answer"
 
 
+@pytest.mark.proves("S6")
+async def test_over_tls_as_a_user_who_may_do_little(tmp_path: Path) -> None:
+    servers = start_cluster("redis", tmp_path, password="admin", tls=True)
+    try:
+        for index in range(len(servers.ports)):
+            servers.call(
+                index, "ACL", "SETUSER", "ragkube", "on", ">mine", "~{test*", "-@all", "+@read", "+@write", "+@fast",
+                "+@scripting", "+@connection", "+info", "+cluster|info", "+cluster|slots", "+command", "-@admin",
+            )  # fmt: skip
+        secured = servers.settings()
+        assert secured.password_file is not None
+        secured.password_file.write_text("mine")
+        settings = secured.model_copy(update={"username": "ragkube"})
+        async with opened(settings) as cache:
+            await eventually(cache.ping)
+            assert await fill(cache)
+            assert await value_of(cache) == b"answer"
+            async with cache.writing(TENANT):
+                pass
+            assert await value_of(cache) is None
+        unknown = settings.model_copy(update={"tls_ca_file": None})
+        async with opened(unknown) as cache:
+            with pytest.raises(CacheUnavailableError):
+                await cache.ping()
+    finally:
+        servers.stop()
+
+
 class _Name:
     """A fixed address that leads to another server each time, like a Service's name."""
 

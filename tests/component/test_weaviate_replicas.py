@@ -15,7 +15,7 @@ from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.ports import VectorStore
 from support.weaviate import WeaviateServer, start_weaviate_cluster
 
-pytestmark = pytest.mark.component("weaviate")
+pytestmark = [pytest.mark.component("weaviate"), pytest.mark.timeout(900)]  # the first one may build it
 
 
 @pytest.fixture(scope="module")

@@ -21,7 +21,7 @@ from support.processes import tool
 from support.weaviate import WeaviateServer, start_weaviate
 
 T = TypeVar("T")
-pytestmark = pytest.mark.component("weaviate")
+pytestmark = [pytest.mark.component("weaviate"), pytest.mark.timeout(900)]  # the first one may build it
 
 
 @pytest.fixture(scope="module")

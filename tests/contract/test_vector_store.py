@@ -21,7 +21,11 @@ from ragkube_api.ports import VectorStore
 OpenStore: TypeAlias = Callable[[], AbstractAsyncContextManager[VectorStore]]
 
 
-@pytest.fixture(params=["embedded", pytest.param("weaviate", marks=pytest.mark.component("weaviate"))])
+# the first test may have to build Weaviate
+WEAVIATE = pytest.param("weaviate", marks=[pytest.mark.component("weaviate"), pytest.mark.timeout(900)])
+
+
+@pytest.fixture(params=["embedded", WEAVIATE])
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -22,12 +23,19 @@ class RedisServers:
     """Six processes on free loopback ports, formed with plain ``CLUSTER`` commands."""
 
     def __init__(
-        self, server: Path, folder: Path, *, password: str | None = None, persistent: bool = False
+        self,
+        server: Path,
+        folder: Path,
+        *,
+        password: str | None = None,
+        persistent: bool = False,
+        tls: bool = False,
     ) -> None:
         self.server = server
         self.folder = folder
         self.password = password
         self.persistent = persistent
+        self.certificate = _certificate(folder) if tls else None
         ports = free_ports(4 * SHARDS)
         self.ports, self._bus = ports[: 2 * SHARDS], ports[2 * SHARDS :]
         self.processes = [self._process(port, bus) for port, bus in zip(self.ports, self._bus, strict=True)]
@@ -40,6 +48,7 @@ class RedisServers:
             password_file.write_text(self.password + "\n")
         return RedisCacheBackend(
             nodes=[f"127.0.0.1:{port}" for port in (self.ports[0], self.ports[4])],
+            tls=self.certificate is not None, tls_ca_file=self.certificate,
             password_file=password_file, key_prefix=prefix, timeout_seconds=timeout_seconds,
         )  # fmt: skip
 
@@ -93,8 +102,8 @@ class RedisServers:
     def call(self, index: int, *command: str | int | bytes) -> Any:
         """One command on one node, raw."""
         with redis.Redis(
-            port=self.ports[index], password=self.password, protocol=2, socket_timeout=5,
-            decode_responses=True,
+            host="127.0.0.1", port=self.ports[index], password=self.password, protocol=2, socket_timeout=5,
+            decode_responses=True, ssl=self.certificate is not None, ssl_ca_certs=str(self.certificate) if self.certificate else None,
         ) as client:  # fmt: skip
             client.response_callbacks.clear()
             try:
@@ -116,6 +125,12 @@ class RedisServers:
         }  # fmt: skip
         if self.password is not None:
             options |= {"requirepass": self.password, "masterauth": self.password}
+        if self.certificate is not None:
+            options |= {
+                "port": 0, "tls-port": port, "tls-cluster": "yes", "tls-replication": "yes", "tls-auth-clients": "no",
+                "tls-cert-file": self.certificate, "tls-key-file": self.certificate.with_suffix(".key"),
+                "tls-ca-cert-file": self.certificate,
+            }  # fmt: skip
         lines = [f"{name} {value if value != '' else chr(34) * 2}" for name, value in options.items()]
         config = folder / "redis.conf"
         config.write_text("\n".join(lines) + "\n")
@@ -137,11 +152,29 @@ class RedisServers:
         return "cluster_state:ok" in state and "cluster_slots_ok:16384" in state and linked
 
 
+def _certificate(folder: Path) -> Path:
+    """One that signs itself, for the loopback address."""
+    folder.mkdir(parents=True, exist_ok=True)
+    file = folder / "tls.crt"
+    command = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=test"]
+    command += ["-addext", "subjectAltName=IP:127.0.0.1", "-out", str(file)]
+    command += ["-keyout", str(file.with_suffix(".key"))]
+    subprocess.run(command, check=True, capture_output=True)
+    return file
+
+
 def start_cluster(
-    flavour: str, folder: Path, *, password: str | None = None, persistent: bool = False
+    flavour: str,
+    folder: Path,
+    *,
+    password: str | None = None,
+    persistent: bool = False,
+    tls: bool = False,
 ) -> RedisServers:
     """A formed cluster of ``redis`` or ``valkey``."""
-    servers = RedisServers(tool(f"{flavour}-server"), folder, password=password, persistent=persistent)
+    servers = RedisServers(
+        tool(f"{flavour}-server"), folder, password=password, persistent=persistent, tls=tls
+    )
     try:
         servers.start()
         servers.form()

@@ -27,7 +27,8 @@ Epochs are random and not counted, so that a lost one can never come back. What 
 
 What is left: a writer that loses its marker to a failover **and** crashes after its commit, before the next renewal
 (a second or so); a primary that was frozen through its own failover and answers queries in the instant before it
-notices. Give Redis a ``volatile-*`` eviction policy: epochs and markers carry no TTL, entries do.
+notices. Give Redis a ``volatile-*`` eviction policy: epochs and markers carry no TTL, entries do. An ACL user needs
+``+@read +@write +@fast +@scripting +@connection +info +cluster|info +cluster|slots +command`` on ``~{prefix*``.
 """
 
 from __future__ import annotations
