@@ -82,6 +82,7 @@ def cranfield(data: Path) -> Collection:
             (folder / "cran.all.1400").read_text(),
             re.DOTALL | re.MULTILINE,
         )
+        if body.strip()  # two abstracts are empty
     ]
     gains: dict[int, dict[str, float]] = {}
     for line in (folder / "cranqrel").read_text().splitlines():

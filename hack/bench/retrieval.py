@@ -66,7 +66,7 @@ async def citations(bench: Bench, questions: Sequence[tuple[str, Sequence[str]]]
     )
 
 
-async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, split: str | None) -> None:
+async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, split: str) -> None:
     """Ingestion, hits beside BM25, citations and latency on the proposals."""
     collection = datasets.proposals(data)
     questions = datasets.proposal_questions(split)
@@ -79,9 +79,7 @@ async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, s
         )
         baseline = Bm25(collection.texts)
         texts = {text.id: text.body for text in collection.texts}
-        print(
-            f"  {'hit rate, split ' + (split or 'all'):<34}{'doc@1':>10}{'doc@5':>10}{'pass@1':>10}{'pass@5':>10}"
-        )
+        print(f"  {'hit rate, split ' + split:<34}{'doc@1':>10}{'doc@5':>10}{'pass@1':>10}{'pass@5':>10}")
         for name, asked in (
             ("questions", evaluation.direct(questions)),
             ("paraphrases", evaluation.paraphrased(questions)),
@@ -120,7 +118,7 @@ async def reopening(directory: Path, settings: RetrievalSettings) -> None:
         print(f"  reopening to the first result: {time.perf_counter() - started:.2f} s")
 
 
-async def main(split: str | None) -> None:
+async def main(split: str) -> None:
     """Print everything."""
     data = datasets.data_directory()
     if not data.is_dir():
@@ -132,7 +130,12 @@ async def main(split: str | None) -> None:
         await collections(Path(directory), settings, data)
 
 
+def run(split: str = "report") -> None:
+    """The section ``retrieval`` of ``python -m bench``."""
+    asyncio.run(main(split))
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--split", choices=["tune", "report"], default="report")
-    asyncio.run(main(parser.parse_args().split))
+    run(parser.parse_args().split)

@@ -21,7 +21,7 @@ from ragkube_api.text import fusion
 from ragkube_api.text.chunking import index_text
 
 POOL = 30
-WEIGHT = 0.45
+WEIGHT = 0.35
 _CACHED = 30_000
 
 
