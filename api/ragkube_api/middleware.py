@@ -13,6 +13,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from ragkube_api import problems
 from ragkube_api.context import Runtime
 from ragkube_api.errors import OverloadedError, RagkubeError
+from ragkube_api.origins import OriginGuard
 from ragkube_api.telemetry import trace_id_of
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
@@ -28,6 +29,7 @@ class Gateway:
         self._runtime = runtime
         self._limit = runtime.settings.server.max_concurrency
         self._busy = 0
+        self._origins = OriginGuard(runtime.settings)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -66,6 +68,7 @@ class Gateway:
         if self._busy >= self._limit:
             return OverloadedError("Too many requests are being answered; try again in a moment.")
         try:
+            self._origins.check(headers)
             authorization = headers.get("authorization")
             scope["state"]["identity"] = self._runtime.authenticator.authenticate(authorization)
         except RagkubeError as error:

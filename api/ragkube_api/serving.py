@@ -22,6 +22,8 @@ from ragkube_api.telemetry import Telemetry
 
 _INTERRUPT_GRACE_SECONDS = 1
 _BACKLOG = 2048
+# Longer than proxies and clients keep an idle connection, so that it is they who close it.
+_KEEP_ALIVE_SECONDS = 75
 
 
 def listen(settings: ServerSettings) -> socket.socket:
@@ -58,6 +60,7 @@ async def serve(
         access_log=False,
         server_header=False,
         backlog=_BACKLOG,
+        timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_whole(settings.grace_seconds),
     )
     server = _Server(config, settings, health, telemetry, on_started)

@@ -143,6 +143,42 @@ def _replace(path: Path, text: str) -> None:
     fresh.replace(path)
 
 
+OWN = "http://127.0.0.1:8080"
+
+
+@pytest.mark.parametrize(
+    ("server", "headers", "allowed"),
+    [
+        ({}, {}, True),
+        ({}, {"origin": OWN}, True),
+        ({}, {"host": "localhost:8080", "origin": "http://localhost:8080"}, True),
+        ({}, {"host": "[::1]:8080"}, True),
+        ({}, {"origin": "https://evil.example"}, False),
+        ({}, {"origin": "http://127.0.0.1:3000"}, False),
+        ({}, {"origin": "null"}, False),
+        ({}, {"host": "evil.example", "origin": "http://evil.example"}, False),
+        ({}, {"host": "evil.example"}, False),
+        ({}, {"host": "[bad"}, False),
+        ({"host": "0.0.0.0"}, {"host": "rag.example"}, True),
+        ({"host": "0.0.0.0"}, {"host": "rag.example", "origin": "https://rag.example"}, True),
+        ({"host": "0.0.0.0"}, {"host": "rag.example", "origin": "https://evil.example"}, False),
+    ],
+)
+async def test_pages_of_other_sites_cannot_use_an_open_api(
+    tmp_path: Path, server: dict[str, str], headers: dict[str, str], allowed: bool
+) -> None:
+    async with running_app(settings_in(tmp_path, server=server)) as app:
+        response = await app.client.post(
+            "/v1/documents", files=[("file", ("a.txt", b"Planted."))], headers=headers
+        )
+
+        assert response.status_code == (200 if allowed else 403), response.text
+        assert (
+            bool((await app.client.get("/v1/documents", headers={"host": "127.0.0.1"})).json()["documents"])
+            is allowed
+        )
+
+
 async def test_above_the_limit_of_concurrency_requests_are_turned_away(tmp_path: Path) -> None:
     gate, entered = asyncio.Event(), asyncio.Event()
 

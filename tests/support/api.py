@@ -79,7 +79,7 @@ async def running_app(settings: Settings, change: Change | None = None) -> Async
         if change is not None:
             runtime = composition.assemble(settings, change(runtime.backends), stack)
         transport = httpx2.ASGITransport(app=create_app(runtime), raise_app_exceptions=False)
-        client = httpx2.AsyncClient(transport=transport, base_url="http://ragkube.test")
+        client = httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1:8080")
         yield RunningApp(runtime, await stack.enter_async_context(client))
 
 
