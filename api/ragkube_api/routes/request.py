@@ -17,7 +17,8 @@ _TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _RANK: Final = {"reader": 0, "writer": 1, "admin": 2}
 
 
-def runtime_of(request: Request) -> Runtime:
+# Coroutines, though they await nothing: FastAPI sends plain functions through a thread.
+async def runtime_of(request: Request) -> Runtime:
     """The application's parts."""
     runtime = request.app.state.runtime
     assert isinstance(runtime, Runtime)  # noqa: S101 - set by create_app
@@ -38,11 +39,11 @@ def _tenant(request: Request, least: str) -> str:
     return tenant
 
 
-def _reading_tenant(request: Request) -> str:
+async def _reading_tenant(request: Request) -> str:
     return _tenant(request, "reader")
 
 
-def _writing_tenant(request: Request) -> str:
+async def _writing_tenant(request: Request) -> str:
     return _tenant(request, "writer")
 
 
