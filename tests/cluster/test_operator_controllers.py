@@ -241,6 +241,34 @@ def test_a_deleted_workload_is_created_again(
 
 
 @pytest.mark.proves("K3")
+def test_an_immutable_difference_stalls_it_and_the_hinted_command_helps(
+    plane: ControlPlane, operator: OperatorProcess, names: Callable[[], str]
+) -> None:
+    """As after an upgrade that changes the volume template of a StatefulSet."""
+    name = names()
+    plane.apply(resource(name))
+    settled(plane, name)
+    operator.kill()
+    live = objects(plane, name)[f"StatefulSet/{name}-weaviate"]
+    plane.kubectl("delete", "statefulset", f"{name}-weaviate", "-n", NAMESPACE, "--cascade=orphan")
+    live["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]["storage"] = "1Gi"
+    for field in ("uid", "resourceVersion", "creationTimestamp", "managedFields", "generation"):
+        live["metadata"].pop(field, None)
+    plane.kubectl("create", "-f", "-", stdin=json.dumps(live))
+    operator.start()
+    told = wait_for("the difference is told", lambda: stalled(plane, name))
+    assert told.startswith(
+        f"ImmutableField: StatefulSet {NAMESPACE}/{name}-weaviate cannot be changed in place"
+    )
+    hint = told.split("`")[1].split()
+    assert hint[0] == "kubectl"
+    plane.kubectl(*hint[1:])
+    wait_for("it goes on", lambda: not stalled(plane, name))
+    claim = objects(plane, name)[f"StatefulSet/{name}-weaviate"]["spec"]["volumeClaimTemplates"][0]
+    assert claim["spec"]["resources"]["requests"]["storage"] == "10Gi"
+
+
+@pytest.mark.proves("K3")
 def test_deleted_and_created_again_at_once(
     plane: ControlPlane, operator: OperatorProcess, names: Callable[[], str]
 ) -> None:
