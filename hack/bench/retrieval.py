@@ -94,19 +94,24 @@ async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, s
 
 
 async def latency(bench: Bench, questions: Sequence[str]) -> None:
-    """Embedding, search and extractive answer of questions that no cache knows."""
+    """Embedding, search and extractive answer of questions that no cache knows; one after the other.
+
+    The CPU time is what is left of it on a machine that does nothing else.
+    """
     answerer = ExtractiveAnswerer()
-    search, total = [], []
+    times: dict[str, list[tuple[float, float]]] = {"search": [], "search and answer": []}
     for question in questions:
-        started = time.perf_counter()
+        wall, cpu = time.perf_counter(), time.process_time()
         passages = await bench.search(question, 5)
-        found = time.perf_counter()
+        times["search"].append((time.perf_counter() - wall, time.process_time() - cpu))
         await answerer.answer(question, passages, model=None, timeout_seconds=10)
-        search.append((found - started) * 1000)
-        total.append((time.perf_counter() - started) * 1000)
-    for name, values in (("search", search), ("search and answer", total)):
-        p50, p95 = statistics.median(values), statistics.quantiles(values, n=20)[-1]
-        print(f"  {name}: p50 {p50:.1f} ms, p95 {p95:.1f} ms")
+        times["search and answer"].append((time.perf_counter() - wall, time.process_time() - cpu))
+    for name, pairs in times.items():
+        walls, cpus = ([value * 1000 for value in column] for column in zip(*pairs, strict=True))
+        p95 = statistics.quantiles(walls, n=20)[-1]
+        print(
+            f"  {name}: p50 {statistics.median(walls):.1f} ms, p95 {p95:.1f} ms, CPU {statistics.median(cpus):.1f} ms"
+        )
 
 
 async def reopening(directory: Path, settings: RetrievalSettings) -> None:

@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from hypothesis import strategies as st
 from ragkube_api.adapters import embedded_store_files
 from ragkube_api.adapters.embedded_store import EmbeddedStore, open_embedded_store
 from ragkube_api.domain import Document, DocumentWrite, SearchQuery
-from ragkube_api.errors import StartupError, StorageFullError
+from ragkube_api.errors import StartupError, StorageFullError, StoreUnavailableError
 from ragkube_api.text import chunking
 
 DIMENSIONS = 4
@@ -325,6 +326,46 @@ async def test_a_full_disk_fails_the_write_and_nothing_else(
         assert await store.get("default", "big") is None
         await store.put(write("another", "a second pump"))
         assert await store.count("default") == 2
+
+
+async def test_a_disk_that_is_full_at_the_start_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    connect = embedded_store_files.connect
+
+    def limited(path: Path) -> sqlite3.Connection:
+        connection = connect(path)
+        connection.execute("PRAGMA max_page_count = 2")
+        return connection
+
+    monkeypatch.setattr(embedded_store_files, "connect", limited)
+    with pytest.raises(StartupError, match=f"the disk of the data directory {tmp_path} is full; make room"):
+        async with open_embedded_store(tmp_path, dimensions=4):
+            pass
+
+
+async def test_a_closed_store_says_so(tmp_path: Path) -> None:
+    async with open_embedded_store(tmp_path, dimensions=DIMENSIONS) as store:
+        await store.put(write("a"))
+    for call in (
+        store.put(write("b")),
+        store.get("default", "a"),
+        store.search("default", ask("x")),
+        store.ping(),
+    ):
+        with pytest.raises(StoreUnavailableError, match="the document store is closed"):
+            await call
+
+
+async def test_a_write_that_fails_leaves_the_others_of_its_group(store: EmbeddedStore) -> None:
+    bad = write("bad", "lone surrogate")
+    bad = replace(bad, text="\ud800")
+    results = await asyncio.gather(
+        *(store.put(w) for w in (write("a"), bad, write("b"))), return_exceptions=True
+    )
+    assert [type(result).__name__ for result in results] == ["NoneType", "UnicodeEncodeError", "NoneType"]
+    assert await store.count("default") == 2
+    assert sorted(await found(store, ask("pump", alpha=0.5))) == ["a", "b"]
 
 
 WRITER = """

@@ -12,7 +12,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import ExitStack, asynccontextmanager, closing
+from contextlib import ExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeAlias, TypeVar
@@ -36,6 +36,7 @@ Work: TypeAlias = Callable[[sqlite3.Connection], tuple[Any, Publish | None]]
 _READERS = 2
 _GROUP = 64
 _CANDIDATES = 200
+_CLOSED = "the document store is closed"
 _log = structlog.get_logger(__name__)
 
 
@@ -86,8 +87,10 @@ class EmbeddedStore:
         self._readers.shutdown()
         for connection in self._connections:
             connection.close()
-        with closing(files.connect(self._path)) as connection:
-            connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        with suppress(sqlite3.Error), closing(files.connect(self._path)) as connection:
+            connection.execute(
+                "PRAGMA wal_checkpoint(TRUNCATE)"
+            )  # only tidies up: a full disk is no reason to fail
 
     # what the port asks for
 
@@ -132,8 +135,6 @@ class EmbeddedStore:
 
     async def ping(self) -> None:
         """Raise when the files cannot be read or the writer has gone."""
-        if not self._writer.is_alive():
-            raise StoreUnavailableError("the document store is closed")
         await self._read(lambda connection: connection.execute("SELECT 1 FROM tenants LIMIT 1").fetchone())
 
     # reading
@@ -185,6 +186,8 @@ class EmbeddedStore:
         return await self._in_reader(lambda: work(self._connection()))
 
     async def _in_reader(self, work: Callable[[], T]) -> T:
+        if not self._writer.is_alive():
+            raise StoreUnavailableError(_CLOSED)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._readers, work)
         except sqlite3.Error as error:
@@ -222,20 +225,29 @@ class EmbeddedStore:
 
     async def _write(self, work: Work) -> Any:
         if not self._writer.is_alive():
-            raise StoreUnavailableError("the document store is closed")
+            raise StoreUnavailableError(_CLOSED)
         done: Future[Any] = Future()
         done.set_running_or_notify_cancel()  # from here on it cannot be cancelled: the write will happen
         self._jobs.put(_Job(work, done))
         return await asyncio.shield(asyncio.wrap_future(done))
 
     def _write_all(self) -> None:
-        with closing(files.connect(self._path)) as connection:
-            connection.execute("PRAGMA synchronous = FULL")
-            ending = False
-            while not ending:
-                group, ending = self._next_group()
-                if group:
-                    self._write_group(connection, group)
+        try:
+            with closing(files.connect(self._path)) as connection:
+                connection.execute("PRAGMA synchronous = FULL")
+                ending = False
+                while not ending:
+                    group, ending = self._next_group()
+                    if group:
+                        self._write_group(connection, group)
+        finally:
+            self._refuse_waiting()
+
+    def _refuse_waiting(self) -> None:
+        """Nobody will write them any more."""
+        while not self._jobs.empty():
+            if (job := self._jobs.get()) is not None:
+                job.done.set_exception(StoreUnavailableError(_CLOSED))
 
     def _next_group(self) -> tuple[Jobs, bool]:
         group: Jobs = []
@@ -266,8 +278,11 @@ class EmbeddedStore:
                 connection.execute("ROLLBACK")
             problem = files.translate(error, self._path)
             _log.warning("store.write_failed", error=str(error), writes=len(group))
-            self._fail([job for job in group if not job.done.done()], problem)
+            self._fail(group, problem)
             return
+        except BaseException:  # memory and disk may disagree now: end here, a restart reads them anew
+            self._fail(group, StoreUnavailableError(_CLOSED))
+            raise
         for job, result, _ in finished:
             job.done.set_result(result)
 
@@ -289,7 +304,8 @@ class EmbeddedStore:
     @staticmethod
     def _fail(jobs: Sequence[_Job], problem: RagkubeError) -> None:
         for job in jobs:
-            job.done.set_exception(type(problem)(problem.message))
+            if not job.done.done():
+                job.done.set_exception(type(problem)(problem.message))
 
 
 @asynccontextmanager
