@@ -29,7 +29,5 @@ def fuse(
     """
     left = normalise(keywords, floor=0.0)
     right = normalise(vectors)
-    fused = {
-        key: alpha * right.get(key, 0.0) + (1 - alpha) * left.get(key, 0.0) for key in {**left, **right}
-    }
+    fused = {key: alpha * right.get(key, 0.0) + (1 - alpha) * left.get(key, 0.0) for key in {**left, **right}}
     return sorted(fused.items(), key=lambda item: -item[1])[:k]
