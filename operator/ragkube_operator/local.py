@@ -25,6 +25,7 @@ from ragkube_operator.cli_documents import report_failures
 from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output, plural
 from ragkube_operator.client import JSON, ApiError, Client, UnreachableError
 
+EXAMPLE_QUESTION = "ragkube.dev/example-question"
 _POLL_SECONDS = 0.1
 _SLOW_SECONDS = 5.0
 
@@ -104,8 +105,14 @@ def _serve(
             forgotten = local_sources.forget_others(client, settings, manifest)
             if forgotten:
                 output.line(f"removed {plural(forgotten, 'document')} of sources that are not used any more")
-            local_settings.explain(output, manifest, settings, data, url)
+            local_settings.explain(output, manifest, settings, data, url, _example(manifest, options))
             _wait_end(running)
+
+
+def _example(manifest: cli_manifest.Manifest, options: Options) -> str:
+    """A question that the file's own documents answer, where it names one."""
+    named = manifest.deployment.metadata.annotations.get(EXAMPLE_QUESTION)
+    return named if named and options.documents is None else "YOUR QUESTION"
 
 
 def free_port(host: str, port: int) -> int:

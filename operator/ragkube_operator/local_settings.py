@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import secrets
+import shlex
 import shutil
 import sys
 from collections.abc import Iterator
@@ -133,16 +135,15 @@ def command() -> str:
     return shown(program.absolute())
 
 
-def explain(output: Output, manifest: Manifest, settings: JSON, data: Path, url: str) -> None:
+def explain(output: Output, manifest: Manifest, settings: JSON, data: Path, url: str, question: str) -> None:
     """How to ask, and which parts stand in for parts of a cluster."""
     key_file = settings.get("auth", {}).get("admin_key_file")
     authorization = f' -H "Authorization: Bearer $(cat {key_file})"' if key_file else ""
-    body = '{"question": "How do I install it?"}'
+    body = shlex.quote(json.dumps({"question": question}))
     output.line()
-    output.line(
-        f"  curl -s {url}/v1/query -H 'Content-Type: application/json'{authorization} \\\n    -d '{body}'"
-    )
-    output.line(f'  {command()} ask "How do I install it?"{_client_options(url, key_file)}')
+    head = f"  curl -s {url}/v1/query -H 'Content-Type: application/json'{authorization}"
+    output.line(f"{head} \\\n    -d {body}")
+    output.line(f"  {command()} ask {shlex.quote(question)}{_client_options(url, key_file)}")
     if not settings.get("documents", {}).get("sources"):
         output.line(f"  {command()} ingest FOLDER{_client_options(url, key_file)}")
     output.line()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -59,7 +60,9 @@ def test_the_quickstart_answers_a_question_about_our_docs_with_citations(
         text = get(f"{run.url}/v1/documents/{citation['document']}/content").decode()
         assert text[citation["start"] : citation["end"]] == citation["quote"]
     assert "SQLite" in run.output
-    assert "curl -s" in run.output
+    printed = shlex.split(run.output[run.output.index("curl -s") :].split("ask")[0].replace("\\\n", ""))
+    assert json.loads(printed[printed.index("-d") + 1])["question"].startswith("How do I install")
+    assert f"{run.url}/v1/query" in printed
     assert "Redis Cluster" in run.output
 
 
