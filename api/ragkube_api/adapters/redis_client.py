@@ -60,17 +60,22 @@ class RedisClient:
         self._timeout = settings.timeout_seconds
         self._client = _client(settings)
         self._healing: asyncio.Task[None] | None = None
+        self._failing = False
 
     async def run(self, operation: Callable[[RedisCluster], Awaitable[T]]) -> T:
         """The operation's result within the configured timeout."""
         try:
             async with asyncio.timeout(self._timeout):
                 await self._client.initialize()  # else the first commands go to any node
-                return await operation(self._client)
+                result = await operation(self._client)
         except _FAILURES as error:
             self._heal()
-            log.warning("redis.failed", error=type(error).__name__, detail=str(error)[:300])
+            write = log.debug if self._failing else log.warning  # one line an outage, not one a request
+            write("redis.failed", error=type(error).__name__, detail=str(error)[:300])
+            self._failing = True
             raise CacheUnavailableError("The cache does not answer.", retry_after=2) from error
+        self._failing = False
+        return result
 
     async def script(self, script: Script, keys: list[str], arguments: list[bytes | str | int]) -> Any:
         """Run a script in one round trip; the server is sent its text only when it does not know it yet."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -23,6 +24,7 @@ from ragkube_api.settings import WeaviateStore as WeaviateSettings
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
 _EXISTS = 422
+_KEY_SECONDS = 1.0
 
 
 class RefusedError(Exception):
@@ -47,6 +49,9 @@ class WeaviateConnection:
         self._key: str | None = None
         self._checked = False
         self._suspect = False
+        self._failing = False
+        self._read: str | None = None
+        self._read_again = 0.0
         self._retired: set[asyncio.Task[None]] = set()
 
     @asynccontextmanager
@@ -54,6 +59,7 @@ class WeaviateConnection:
         """The collections, created where they are missing."""
         try:
             yield await self._collections()
+            self._failing = False
         except _FAILURES as error:
             raise self._translated(error) from error
 
@@ -71,7 +77,9 @@ class WeaviateConnection:
             return TenantUnknownError()
         self._checked = False  # the server may have lost its collections
         self._suspect = True
-        log.warning("weaviate.failed", error=type(error).__name__, detail=detail[:500])
+        write = log.debug if self._failing else log.warning  # one line an outage, not one a request
+        self._failing = True
+        write("weaviate.failed", error=type(error).__name__, detail=detail[:500])
         if "read-only" in detail.lower() or "no space left" in detail:
             return StorageFullError("The document store has no room left.")
         return StoreUnavailableError("The document store does not answer.", retry_after=2)
@@ -86,7 +94,11 @@ class WeaviateConnection:
 
     async def _read_key(self) -> str | None:
         file = self._settings.api_key_file
-        return (await asyncio.to_thread(file.read_text)).strip() if file else None
+        now = time.monotonic()
+        if file is not None and now >= self._read_again:
+            self._read = (await asyncio.to_thread(file.read_text)).strip()
+            self._read_again = now + _KEY_SECONDS
+        return self._read
 
     async def _connect(self, key: str | None) -> None:
         if self._client is not None and (key != self._key or self._suspect):

@@ -48,7 +48,7 @@ SWEEP_SECONDS = 3600.0
 _BATCH = 200
 _PAGE = 1000
 _MOST_HITS = 2000
-_ROUNDS = 4
+_ROUNDS = 8
 _SETTLED_MS = 30_000
 _DELETED_AT_ONCE = 10_000
 
@@ -209,7 +209,7 @@ class WeaviateVectorStore:
         return removed
 
     async def _search(self, tenant: str, query: SearchQuery) -> Sequence[Passage]:
-        limit = 2 * query.k + 10
+        limit = query.k + max(10, query.k // 4)  # room for hits that are not current
         known: dict[str, _Current] = {}
         passages: list[Passage] = []
         for _ in range(_ROUNDS):
