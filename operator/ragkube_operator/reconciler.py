@@ -168,12 +168,22 @@ class Reconciler:
         new = status.build(report.facts, previous, self._clock())
         key = live["metadata"]["namespace"], live["metadata"]["name"]
         self._metrics.ready.labels(*key).set(new["conditions"][0]["status"] == "True")
-        if status.differs(new, previous):
-            meta = {field: live["metadata"][field] for field in ("namespace", "name", "uid")}
-            body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "status": new}
-            await self._kube.apply(body, subresource="status")
+        if status.differs(new, previous) and not await self._write_status(live, new):
+            return
         for event in [*report.events, *status.events(new, previous)]:
             await self._tell(live, event)
+
+    async def _write_status(self, live: Manifest, new: status.Status) -> bool:
+        """False when the resource was deleted meanwhile: its event wakes us once more."""
+        meta = {field: live["metadata"][field] for field in ("namespace", "name", "uid")}
+        body = {"apiVersion": API_VERSION, "kind": KIND, "metadata": meta, "status": new}
+        try:
+            await self._kube.apply(body, subresource="status")
+        except KubeError as error:
+            if error.not_found:
+                return False
+            raise
+        return True
 
     async def _tell(self, live: Manifest, event: Event) -> None:
         meta, now = live["metadata"], self._clock()
