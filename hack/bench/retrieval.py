@@ -77,6 +77,7 @@ async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, s
         print(
             f"proposals: {done.documents} documents, {done.chunks} passages in {done.seconds:.1f} s, peak {peak:.0f} MB"
         )
+        await latency(bench, [question for question, _ in evaluation.direct(questions)])
         baseline = Bm25(collection.texts)
         texts = {text.id: text.body for text in collection.texts}
         print(f"  {'hit rate, split ' + split:<34}{'doc@1':>10}{'doc@5':>10}{'pass@1':>10}{'pass@5':>10}")
@@ -89,7 +90,6 @@ async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, s
             )
             print(row(f"{name}, ragkube", await evaluation.hits(bench.search, texts, asked)), flush=True)
         await citations(bench, [(question, [q.quote]) for question, q in evaluation.direct(questions)])
-        await latency(bench, [question for question, _ in evaluation.direct(questions)])
     await reopening(bench_root / "proposals", settings)
 
 

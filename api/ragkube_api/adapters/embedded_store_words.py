@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-_COMMON = 0.2
+_COMMON = 0.1
 _KEPT = 2
 _DRIFT = 0.1
 
@@ -24,7 +24,7 @@ def table_of(tenant: int) -> str:
 class Frequencies:
     """In how many of a tenant's passages a term stands; counted anew when their number has changed by a tenth.
 
-    A term that stands in a fifth of all passages tells little and costs most of the time: it is left out of the
+    A term that stands in a tenth of all passages tells little and costs most of the time: it is left out of the
     search as long as two rarer ones remain.
     """
 

@@ -16,7 +16,7 @@ from ragkube_api.text.sentences import Sentence, sentences
 UNKNOWN = "I don't know: the documents say nothing about it."
 _REVISION = "extractive-1"
 
-_MOST_COMPARED = 96
+_MOST_COMPARED = 40
 _MOST_QUOTED = 3
 _CONTEXT_SHARE = 0.5
 _NEXT_BEST = 0.8
