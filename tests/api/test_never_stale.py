@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import random
 import re
+import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,9 @@ import pytest
 
 from ragkube_api.context import Backends
 from support.api import RunningApp, running_app, settings_in
+from support.redis import RedisServers
 from support.trouble import Away
+from support.weaviate import WeaviateServer
 
 DOORS = ("kitchen", "garden", "cellar")
 CLIENTS = 4
@@ -40,13 +44,18 @@ class Door:
 class World:
     """Writers, clients and the check of every answer."""
 
-    def __init__(self, app: RunningApp, seed: int, writes: int) -> None:
-        self.app = app
+    def __init__(self, replicas: Sequence[RunningApp], seed: int, writes: int) -> None:
+        self.replicas = replicas
         self.random = random.Random(seed)
         self.writes = writes
         self.doors = [Door(name) for name in DOORS]
         self.hits = self.answers = 0
         self.running = len(self.doors)
+
+    @property
+    def app(self) -> RunningApp:
+        """Any replica will do."""
+        return self.random.choice(self.replicas)
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -98,8 +107,8 @@ class World:
     async def settled(self) -> None:
         """Nobody writes any more: asked twice, each answer is the current one, and the second comes from the cache."""
         for door in self.doors:
-            for _ in range(2):
-                answer = await self.app.ask(door.question, k=2)
+            for replica in [*self.replicas, *self.replicas]:
+                answer = await replica.ask(door.question, k=2)
                 cited = {citation["document"] for citation in answer["citations"]}
                 assert (f"{door.name}.txt" in cited) is door.present
                 assert (f"{door.name} door is {door.ended}." in answer["answer"]) is door.present
@@ -124,13 +133,12 @@ def _dawdling(backends: Backends) -> Backends:
     return replace(backends, store=Dawdling(backends.store))
 
 
-async def _play(tmp_path: Path, seed: int, writes: int) -> None:
-    async with running_app(settings_in(tmp_path), _dawdling) as app:
-        world = World(app, seed, writes)
-        await world.run()
-        assert world.answers > writes
-        await world.settled()
-        assert world.hits >= writes // 10
+async def _play(replicas: Sequence[RunningApp], seed: int, writes: int) -> None:
+    world = World(replicas, seed, writes)
+    await world.run()
+    assert world.answers > writes
+    await world.settled()
+    assert world.hits >= writes // 10
 
 
 @pytest.mark.proves("C1")
@@ -138,11 +146,32 @@ async def _play(tmp_path: Path, seed: int, writes: int) -> None:
 async def test_no_answer_rests_on_a_version_that_was_replaced_before_it_was_asked(
     tmp_path: Path, seed: int
 ) -> None:
-    await _play(tmp_path, seed, writes=40)
+    async with running_app(settings_in(tmp_path), _dawdling) as app:
+        await _play([app], seed, writes=40)
+
+
+@pytest.mark.component("redis")
+@pytest.mark.component("weaviate")
+@pytest.mark.proves("C4")
+async def test_two_replicas_on_redis_cluster_and_weaviate_never_answer_from_what_the_other_replaced(
+    tmp_path: Path, redis_cluster: RedisServers, weaviate_server: WeaviateServer
+) -> None:
+    prefix = f"Stale{uuid.uuid4().hex[:8]}"
+    parts = {
+        "store": weaviate_server.settings(prefix=prefix).model_dump(mode="json"),
+        "cache": {"backend": redis_cluster.settings(prefix=prefix.lower()).model_dump(mode="json")},
+    }
+    async with (
+        running_app(settings_in(tmp_path, **parts), _dawdling) as one,
+        running_app(settings_in(tmp_path, **parts), _dawdling) as two,
+    ):
+        await _play([one, two], seed=3, writes=20)
+    weaviate_server.forget(prefix)
 
 
 @pytest.mark.soak
 @pytest.mark.proves("C1")
 @pytest.mark.parametrize("seed", range(100, 140))
 async def test_no_stale_answer_in_a_long_run(tmp_path: Path, seed: int) -> None:
-    await _play(tmp_path, seed, writes=300)
+    async with running_app(settings_in(tmp_path), _dawdling) as app:
+        await _play([app], seed, writes=300)
