@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
@@ -47,6 +48,20 @@ def test_every_passage_is_an_exact_cut_and_nothing_is_lost(text: str, markdown: 
         assert not text[end : chunk.start].strip()
         end = chunk.end
     assert not text[end:].strip()
+
+
+@pytest.mark.parametrize(
+    "text", ["a" * 450_000, "word " * 60_000, "line\n" * 60_000, "# h\n\ntext é😀\n\n" * 20_000]
+)
+@pytest.mark.parametrize("content_type", ["text/plain", "text/markdown"])
+def test_a_long_text_is_cut_exactly_and_in_reasonable_time(text: str, content_type: str) -> None:
+    chunks = chunking.split(text, content_type=content_type, max_characters=1000)
+    assert all(chunk.text == text[chunk.start : chunk.end] and len(chunk.text) <= 1000 for chunk in chunks)
+    assert "".join("".join(chunk.text.split()) for chunk in chunks) == "".join(text.split())
+
+
+def test_a_heading_of_brackets_only_takes_no_time() -> None:
+    assert [heading.level for heading in headings("# " + "[" * 100_000)] == [1]
 
 
 def test_a_passage_knows_the_headings_above_it() -> None:

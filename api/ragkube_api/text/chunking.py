@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import lru_cache
 
 from semantic_text_splitter import MarkdownSplitter, TextSplitter
@@ -19,6 +20,10 @@ _WITH_HEADINGS = frozenset(
 """Types whose stored text is Markdown."""
 
 
+_BLOCK = 100_000
+"""The splitter's time grows with the square of a text without joints (base64, say): it gets pieces of this size."""
+
+
 @lru_cache(maxsize=16)
 def _splitter(markdown: bool, max_characters: int) -> MarkdownSplitter | TextSplitter:
     return (MarkdownSplitter if markdown else TextSplitter)(max_characters)
@@ -32,10 +37,25 @@ def split(text: str, *, content_type: str, max_characters: int) -> list[Chunk]:
     markdown = content_type.partition(";")[0].strip().lower() in _WITH_HEADINGS
     paths = HeadingPaths(list(headings(text)) if markdown else [])
     chunks: list[Chunk] = []
-    for start, piece in _splitter(markdown, max_characters).chunk_indices(text):
-        if piece.strip():
-            chunks.append(Chunk(len(chunks), start, start + len(piece), piece, paths.at(start)))
+    splitter = _splitter(markdown, max_characters)
+    for block, end in _blocks(text):
+        for offset, piece in splitter.chunk_indices(text[block:end]):
+            start = block + offset
+            if piece.strip():
+                chunks.append(Chunk(len(chunks), start, start + len(piece), piece, paths.at(start)))
     return chunks
+
+
+def _blocks(text: str) -> Iterator[tuple[int, int]]:
+    """The whole text when it is short, else parts that end at a joint as far as there is one."""
+    start = 0
+    while len(text) - start > _BLOCK:
+        least, most = start + _BLOCK // 2, start + _BLOCK
+        joints = (text.rfind(joint, least, most) for joint in ("\n#", "\n\n", "\n", " "))
+        end = next((joint + 1 for joint in joints if joint >= 0), most)
+        yield start, end
+        start = end
+    yield start, len(text)
 
 
 def context(title: str, chunk: Chunk) -> str:

@@ -12,6 +12,7 @@ _ATX = re.compile(r" {0,3}(#{1,6})[ \t]+(.*?)(?:[ \t]+#+)?[ \t]*\n?\Z")
 _SETEXT = re.compile(r" {0,3}(=+|-{2,})[ \t]*\n?\Z")
 _FENCE = re.compile(r" {0,3}(`{3,}|~{3,})")
 _NO_PARAGRAPH = re.compile(r"\s*(?:\Z|[>|<*+-]|\d+[.)]\s|#{1,6}\s)| {4}|\t")
+_LONGEST = 500
 _MARKS = re.compile(r"[*`]+|\[([^\]]*)\]\([^)]*\)|<[^>]*>")
 
 
@@ -50,7 +51,7 @@ def headings(text: str) -> Iterator[Heading]:
 
 
 def _heading(start: int, level: int, raw: str) -> Iterator[Heading]:
-    title = " ".join(_MARKS.sub(lambda m: m.group(1) or "", raw).split())
+    title = " ".join(_MARKS.sub(lambda m: m.group(1) or "", raw[:_LONGEST]).split())
     if title:
         yield Heading(start, level, title)
 
