@@ -175,7 +175,7 @@ def test_a_request_in_flight_is_finished_after_the_listener_has_closed(process: 
     process.start()
     process.wait_ready()
     text = b"The moon is far away."
-    head = f"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: {len(text)}\r\n\r\n"
+    head = f"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(text)}\r\n\r\n"
     with socket.create_connection(("127.0.0.1", process.port), timeout=20) as connection:
         connection.sendall(head.encode() + text[:5])
         _until_in_flight(process)
@@ -214,7 +214,9 @@ def test_ctrl_c_does_not_wait_for_a_client_that_never_finishes(process: ApiProce
     process.start()
     process.wait_ready()
     with socket.create_connection(("127.0.0.1", process.port), timeout=20) as connection:
-        connection.sendall(b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\nabc")
+        connection.sendall(
+            b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\nabc"
+        )
         _until_in_flight(process)
         process.signal(signal.SIGINT)
 
@@ -237,12 +239,12 @@ def test_an_oversized_body_is_refused_before_it_is_sent(tmp_path: Path) -> None:
 
         with socket.create_connection(("127.0.0.1", process.port), timeout=20) as connection:
             connection.sendall(
-                b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: x\r\nContent-Length: 5000000000\r\n\r\n"
+                b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5000000000\r\n\r\n"
             )
             announced = connection.recv(65536)
         with socket.create_connection(("127.0.0.1", process.port), timeout=20) as connection:
             connection.sendall(
-                b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n"
+                b"PUT /v1/documents/a.txt HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n"
             )
             response = _send_until_answered(connection, endless())
 
