@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import signal
 import sys
+from types import FrameType
 
 _USAGE = "usage: python -m ragkube_api [serve|worker|check]   (settings: the file RAGKUBE_SETTINGS names)"
 
 
 def main(arguments: list[str]) -> int:
     """Run the command; problems are one sentence on standard error and exit code 1."""
+    # The first process of a container ignores SIGTERM unless it says otherwise; serving replaces this.
+    signal.signal(signal.SIGTERM, _leave)
     from ragkube_api.errors import SettingsError, StartupError
 
     command = arguments[0] if len(arguments) == 1 else "serve" if not arguments else ""
@@ -19,6 +23,10 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+
+
+def _leave(_signal: int, _frame: FrameType | None) -> None:
+    sys.exit(0)
 
 
 def _run(command: str) -> int:

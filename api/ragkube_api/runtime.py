@@ -107,7 +107,7 @@ def _dependencies(backends: Backends, auth: Authenticator) -> tuple[Dependency, 
 
     llm: Callable[[], Awaitable[None]] = backends.answerer.ping
     return (
-        Dependency("store", backends.store.ping, required=True),
+        Dependency("store", backends.store.ping, to_start=True),
         Dependency("cache", backends.cache.ping),
         Dependency("embedder", backends.embedder.ping),
         Dependency("llm", llm),

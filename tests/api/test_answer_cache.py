@@ -212,6 +212,7 @@ async def test_without_the_store_cached_answers_go_on_and_the_rest_is_told_to_co
     async with running_app(settings_in(tmp_path), change) as app:
         await app.put("moon.txt", MOON)
         await app.ask(QUESTION)
+        before = await app.client.get("/readyz")
         stores[0].error = StoreUnavailableError("The document store cannot be reached.")
 
         cached = await app.ask(QUESTION)
@@ -221,7 +222,8 @@ async def test_without_the_store_cached_answers_go_on_and_the_rest_is_told_to_co
     assert cached["cache"]["status"] == "hit"
     assert (fresh.status_code, fresh.json()["code"]) == (503, "store-unavailable")
     assert int(fresh.headers["retry-after"]) >= 1
-    assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")
+    assert (before.status_code, before.json()["status"]) == (200, "ready")
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
     assert ready.json()["dependencies"]["store"]["detail"] == "The document store cannot be reached."
 
 
@@ -271,3 +273,16 @@ async def test_a_cache_that_is_switched_off_is_neither_read_nor_written(tmp_path
     async with running_app(settings_in(tmp_path, cache={"enabled": False})) as app:
         assert await _status(app) == "bypass"
         assert await _status(app) == "bypass"
+
+
+@pytest.mark.proves("R4")
+async def test_a_process_that_never_reached_its_store_is_not_ready(tmp_path: Path) -> None:
+    def change(backends: Backends) -> Backends:
+        store = Away(backends.store)
+        store.error = StoreUnavailableError("The document store cannot be reached.")
+        return replace(backends, store=store)
+
+    async with running_app(settings_in(tmp_path), change) as app:
+        ready = await app.client.get("/readyz")
+
+    assert (ready.status_code, ready.json()["status"]) == (503, "not-ready")

@@ -52,6 +52,25 @@ def test_it_starts_answers_and_ends_quietly(process: ApiProcess) -> None:
     assert "Traceback" not in process.log.read_text()
 
 
+def _catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for the signal (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
+def test_a_process_that_is_stopped_while_it_starts_ends_at_once(process: ApiProcess) -> None:
+    process.start()
+    assert process.running is not None
+    while not _catches(process.running.pid, signal.SIGTERM):
+        assert process.running.poll() is None
+    process.signal(signal.SIGTERM)
+
+    assert process.wait(5) == 0
+    assert "Traceback" not in process.log.read_text()
+
+
 @pytest.mark.proves("O1")
 def test_every_log_line_is_a_documented_event_in_json_with_the_trace_id(process: ApiProcess) -> None:
     process.start()

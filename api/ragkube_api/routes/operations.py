@@ -30,7 +30,10 @@ async def healthz() -> dict[str, str]:
     responses={503: {"model": ReadyBody, "description": "Not ready, or draining before the end."}},
 )
 async def readyz(runtime: AppRuntime) -> Response:
-    """Each dependency; 503 while a required one is down or the process is about to end."""
+    """Each dependency; 503 until the store has answered once, without the key, and before the process ends.
+
+    When the store goes away later this stays 200 with status ``degraded``: cached answers go on.
+    """
     report = await runtime.health.report()
     return JSONResponse(dataclasses.asdict(report), status_code=200 if report.ready else 503)
 

@@ -15,11 +15,16 @@ Check = Callable[[], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Dependency:
-    """One part; without a ``required`` one the process is not ready."""
+    """One part; without a ``required`` one the process is not ready.
+
+    One that is needed ``to_start`` keeps the process unready until it has answered once. Losing it later degrades
+    the process but does not take it out of service: what is cached goes on.
+    """
 
     name: str
     check: Check
     required: bool = False
+    to_start: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,7 @@ class HealthReport:
     @property
     def ready(self) -> bool:
         """Whether traffic may be sent here."""
-        return self.status == "ready"
+        return self.status in {"ready", "degraded"}
 
 
 class Health:
@@ -44,20 +49,32 @@ class Health:
         self._dependencies = dependencies
         self._telemetry = telemetry
         self._timeout = timeout_seconds
+        self._answered: set[str] = set()
         self.draining = False
 
     async def report(self) -> HealthReport:
         """Ask all of them at the same time."""
         details = await asyncio.gather(*(self._ask(dependency) for dependency in self._dependencies))
-        ready = True
         states: dict[str, dict[str, Any]] = {}
+        missing: set[str] = set()
         for dependency, detail in zip(self._dependencies, details, strict=True):
             up = detail is None
-            ready = ready and (up or not dependency.required)
             self._telemetry.dependency_up.labels(dependency.name).set(up)
-            states[dependency.name] = {"up": up, "required": dependency.required, "detail": detail}
-        status = "draining" if self.draining else "ready" if ready else "not-ready"
-        return HealthReport(status, states)
+            if up:
+                self._answered.add(dependency.name)
+            required = dependency.required or dependency.to_start
+            states[dependency.name] = {"up": up, "required": required, "detail": detail}
+            if required and not up:
+                missing.add(dependency.name)
+        return HealthReport(self._status(missing), states)
+
+    def _status(self, missing: set[str]) -> str:
+        if self.draining:
+            return "draining"
+        if not missing:
+            return "ready"
+        lost = {d.name for d in self._dependencies if d.to_start and d.name in self._answered}
+        return "degraded" if missing <= lost else "not-ready"
 
     async def _ask(self, dependency: Dependency) -> str | None:
         try:
