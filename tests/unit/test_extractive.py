@@ -114,3 +114,11 @@ def test_sentences_are_exact_cuts(pieces: list[str]) -> None:
         assert text[sentence.start : sentence.end] == sentence.text
         assert sentence.start >= end
         end = sentence.end
+
+
+async def test_a_sentence_that_only_asks_the_question_again_is_no_answer() -> None:
+    question = "How many bar does the pump of the garden stand?"
+    text = f"# FAQ\n\nOften asked: {question}\n\nThe pump of the garden stands 40 bar.\n"
+    generation = await ask(question, passages(text))
+
+    assert [citation.quote for citation in generation.citations] == ["The pump of the garden stands 40 bar."]

@@ -14,8 +14,10 @@ from ragkube_api.text.analysis import query_terms, terms
 from ragkube_api.text.sentences import Sentence, sentences
 
 UNKNOWN = "I don't know: the documents say nothing about it."
-_REVISION = "extractive-1"
+_REVISION = "extractive-2"
 
+_LEAST_ECHO = 6
+"""A sentence that holds a question of at least so many words asks it again and does not answer it."""
 _MOST_COMPARED = 40
 _MOST_QUOTED = 3
 _CONTEXT_SHARE = 0.5
@@ -95,7 +97,8 @@ class ExtractiveAnswerer:
         )
 
     def _quotes(self, question: str, passages: Sequence[Passage]) -> Sequence[_Candidate]:
-        candidates = _candidates(query_terms(question), passages)
+        found = _candidates(query_terms(question), passages)
+        candidates = [candidate for candidate in found if not _echoes(question, candidate)]
         candidates.sort(key=lambda c: -(c.words + c.passage.score))
         del candidates[_MOST_COMPARED:]
         if not candidates:
@@ -112,6 +115,15 @@ class ExtractiveAnswerer:
         for candidate, own, fit in zip(candidates, tokens, fits, strict=True):
             candidate.meaning = max(0.0, float(self._model.mean(own) @ direction))
             candidate.fit = fit
+
+
+def _echoes(question: str, candidate: _Candidate) -> bool:
+    asked = _folded(question).rstrip("?!. ")
+    return asked.count(" ") + 1 >= _LEAST_ECHO and asked in _folded(candidate.sentence.text)
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.casefold().split())
 
 
 def _candidates(wanted: Sequence[str], passages: Sequence[Passage]) -> list[_Candidate]:
