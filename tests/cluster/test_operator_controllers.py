@@ -154,7 +154,7 @@ def test_drift_is_repaired_options_are_pruned_and_nothing_is_written_at_rest(
     assert f"StatefulSet/{name}-weaviate" in objects(plane, name)
 
 
-@pytest.mark.proves("K3")
+@pytest.mark.proves("K3", "K13")
 def test_an_operator_killed_at_any_point_goes_on_and_doubles_nothing(
     plane: ControlPlane, names: Callable[[], str], tmp_path: Path
 ) -> None:

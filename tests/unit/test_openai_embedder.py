@@ -77,7 +77,7 @@ def short_waits(monkeypatch: pytest.MonkeyPatch) -> list[float]:
         waits.append(seconds)
         await sleep(0)
 
-    monkeypatch.setattr("ragkube_api.adapters.openai_embedder.asyncio.sleep", recorded)
+    monkeypatch.setattr("ragkube_api.adapters.openai_embedder.sleep", recorded)
     return waits
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+from asyncio import sleep
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
@@ -96,7 +97,7 @@ class OpenAIEmbedder:
             if attempt == _ATTEMPTS or (wait or 0) > _LONGEST_WAIT:
                 _log.warning("embedder.unavailable", detail=cause, attempts=attempt)
                 raise EmbedderUnavailableError(problem, retry_after=wait)
-            await asyncio.sleep(_pause(attempt, wait))
+            await sleep(_pause(attempt, wait))
         raise AssertionError("unreachable")
 
     def _headers(self) -> dict[str, str]:
