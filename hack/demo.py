@@ -119,6 +119,7 @@ class Demo:
         deployment = f"deployment/{self._name}-api"
         self._do("-n", NAMESPACE, "wait", deployment, "--for=jsonpath={.spec.replicas}=3", "--timeout=60s")
         self._do("-n", NAMESPACE, "rollout", "status", deployment, "--timeout=120s")
+        self._do("-n", NAMESPACE, "wait", f"ragd/{self._name}", "--for=condition=Ready", "--timeout=60s")
         self._do("-n", NAMESPACE, "get", "ragd,pods")
 
     def _delete(self) -> None:
