@@ -13,12 +13,13 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 from bench import datasets, evaluation
 from bench.baseline import Bm25
+from bench.datasets import Quoted
 from bench.evaluation import Bench, Hits
 from ragkube_api.adapters.embedded_store import open_embedded_store
 from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
@@ -80,17 +81,21 @@ async def proposals(bench_root: Path, settings: RetrievalSettings, data: Path, s
         await latency(bench, [question for question, _ in evaluation.direct(questions)])
         baseline = Bm25(collection.texts)
         texts = {text.id: text.body for text in collection.texts}
-        print(f"  {'hit rate, split ' + split:<34}{'doc@1':>10}{'doc@5':>10}{'pass@1':>10}{'pass@5':>10}")
-        for name, asked in (
-            ("questions", evaluation.direct(questions)),
-            ("paraphrases", evaluation.paraphrased(questions)),
-        ):
-            print(
-                row(f"{name}, BM25 alone", await evaluation.hits(baseline.search, texts, asked)), flush=True
-            )
-            print(row(f"{name}, ragkube", await evaluation.hits(bench.search, texts, asked)), flush=True)
+        for label, chosen in ((f"split {split}", questions), ("all", datasets.proposal_questions())):
+            await beside_bm25(label, chosen, bench, baseline, texts)
         await citations(bench, [(question, [q.quote]) for question, q in evaluation.direct(questions)])
     await reopening(bench_root / "proposals", settings)
+
+
+async def beside_bm25(
+    label: str, questions: Sequence[Quoted], bench: Bench, baseline: Bm25, texts: Mapping[str, str]
+) -> None:
+    """Hit rates of both on the same questions and on their paraphrases."""
+    print(f"  {'hit rate, ' + label:<34}{'doc@1':>10}{'doc@5':>10}{'pass@1':>10}{'pass@5':>10}")
+    kinds = {"questions": evaluation.direct(questions), "paraphrases": evaluation.paraphrased(questions)}
+    for name, asked in kinds.items():
+        print(row(f"{name}, BM25 alone", await evaluation.hits(baseline.search, texts, asked)), flush=True)
+        print(row(f"{name}, ragkube", await evaluation.hits(bench.search, texts, asked)), flush=True)
 
 
 async def latency(bench: Bench, questions: Sequence[str]) -> None:
