@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -135,11 +135,105 @@ class Generation:
     complete: bool
 
 
+Kind: TypeAlias = Literal["answer", "retrieval", "document"]
+"""What is cached under a fence; embeddings depend on no document and need none."""
+
+
+class Key(NamedTuple):
+    """``digest``: 32 hexadecimal digits over everything the value depends on besides tenant and documents."""
+
+    kind: Kind
+    digest: str
+
+
 @dataclass(frozen=True, slots=True)
 class Fence:
     """State of a tenant's documents as the cache saw it; opaque, compared for equality by the cache only."""
 
     token: str
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """A stored value.
+
+    ``current``: no document was written since its fence, so it may be served as it is. Otherwise only its evidence
+    can tell: it is valid when the same passages would be retrieved now. ``fresh_seconds`` is negative when the TTL is
+    over and the value is kept for stale-while-revalidate.
+    """
+
+    value: bytes
+    level: Literal["l1", "redis"]
+    current: bool
+    age_seconds: float
+    fresh_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lookup:
+    """What a look-up found, and the fence under which a value computed from now on may be stored.
+
+    ``fence`` is None when the shared level is away: then ``found`` is from this process and never ``current``.
+    """
+
+    fence: Fence | None
+    found: Cached | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """The TTL, and how much longer the value may be served while it is made anew."""
+
+    fresh_seconds: float
+    stale_seconds: float = 0
+
+
+@dataclass(frozen=True, slots=True)
+class About:
+    """What operations know of an answer: entries are found by it, cleared by it, and asked again from it."""
+
+    question: str
+    request: bytes = b""
+    """The request as canonical JSON (question, k, alpha, filters, model): enough to ask it again."""
+    partition: str = ""
+    """Digest of everything but the question: a paraphrase may only be answered from the same one."""
+    ttl_class: str = "default"
+    documents: tuple[str, ...] = ()
+    tags: tuple[str, ...] = ()
+    mark: str = ""
+    """Digest of the answer's text: a disowned one is not stored again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Selector:
+    """Which entries to drop: all conditions that are given must hold; none given means every entry."""
+
+    kind: Kind | None = None
+    tag: str | None = None
+    document: str | None = None
+    question: str | None = None
+    """A shell pattern (``*``, ``?``) on the normalised question, case does not matter."""
+
+
+@dataclass(frozen=True, slots=True)
+class EntryNote:
+    """One stored answer as operations and the semantic index see it."""
+
+    key: Key
+    about: About
+    stored: float
+    """Seconds since 1970, by the cache's clock."""
+
+
+@dataclass(frozen=True, slots=True)
+class LevelStatistics:
+    """One kind in one level. ``bytes`` counts values only; ``evictions`` since the process began."""
+
+    level: Literal["l1", "redis"]
+    kind: str
+    entries: int
+    bytes: int | None = None
+    evictions: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,6 +259,8 @@ class Identity:
     subject: str
     role: Literal["reader", "writer", "admin"]
     tenant: str | None = None
+    tier: str | None = None
+    """Rate limit; None: the default tier, and no limit where that has none."""
 
 
 @dataclass(frozen=True, slots=True)

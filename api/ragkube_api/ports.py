@@ -5,19 +5,27 @@ Every method may raise the ``DependencyUnavailableError`` of its port; nothing e
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ragkube_api.domain import (
+    About,
+    Cached,
     CacheLookup,
     Document,
     DocumentPage,
     DocumentWrite,
+    EntryNote,
     Fence,
     Generation,
+    Key,
+    LevelStatistics,
+    Lifetime,
+    Lookup,
     Passage,
     SearchQuery,
+    Selector,
     SourceStatus,
     Vectors,
 )
@@ -127,6 +135,93 @@ class AnswerCache(Protocol):
 
     async def ping(self) -> None:
         """Return when it can serve, raise when it cannot."""
+
+
+class FencedCache(Protocol):
+    """Values per tenant, fenced by document writes. Raises ``CacheUnavailableError`` where it says so.
+
+    The promise: a value is ``current`` only while no write of that tenant has begun since the fence that it was
+    stored under was read, on this replica and on every other.
+    """
+
+    def peek(self, tenant: str, key: Key) -> Cached | None:
+        """A current value that may be served right now without asking anybody. None tells nothing."""
+
+    async def lookup(self, tenant: str, key: Key) -> Lookup:
+        """The value, if any, and the current fence; take it *before* retrieval. One round trip at most.
+
+        Never raises: with the shared level away the fence is None.
+        """
+
+    async def store(
+        self,
+        tenant: str,
+        key: Key,
+        value: bytes,
+        *,
+        fence: Fence | None,
+        lifetime: Lifetime,
+        about: About | None = None,
+    ) -> bool:
+        """Store if the fence still holds; False when a write came between, or the answer was disowned.
+
+        Without a fence it is kept in this process only, where nothing but its evidence can make it valid.
+        Never raises: with the shared level away nothing is stored there and the answer is False.
+        """
+
+    def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        """Hold this around a write of documents: values from before, and fills that began before its end, stop
+        being current, on every replica.
+
+        Entering raises when the invalidation cannot be recorded; then the write must not happen. A holder that
+        crashes is cleaned up after.
+        """
+
+    async def drop(self, tenant: str, selector: Selector) -> int:
+        """Remove entries from every level of every replica; how many the shared level had. Raises."""
+
+    async def disown(self, tenant: str, key: Key) -> bool:
+        """Remove the answer and remember its ``mark``: it is never stored again. False when there is none. Raises."""
+
+    async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
+        """Stored answers in the order of their time, from ``since`` (inclusive) on. Raises."""
+
+    async def tally(self, tenant: str, asked: Mapping[bytes, int]) -> None:
+        """Count requests (``About.request``) for ``most_asked``; the least asked ones are forgotten. Raises."""
+
+    async def most_asked(self, tenant: str, limit: int) -> Sequence[tuple[bytes, int]]:
+        """Requests and how often they were asked, most asked first. Raises."""
+
+    async def statistics(self, tenant: str) -> Sequence[LevelStatistics]:
+        """By level and kind. Raises."""
+
+    async def ping(self) -> None:
+        """Return when it can serve, raise when it cannot."""
+
+
+class ValueCache(Protocol):
+    """Values that depend on no document (embeddings), per tenant. Never raises: a value that cannot be had is None."""
+
+    async def get(self, tenant: str, digest: str) -> bytes | None:
+        """The value, if it is there and its TTL is not over."""
+
+    async def put(self, tenant: str, digest: str, value: bytes, ttl_seconds: float) -> None:
+        """Keep it if that is possible."""
+
+
+class Flights(Protocol):
+    """One computation for all who ask the same, over all replicas."""
+
+    async def once(
+        self, tenant: str, flight: str, compute: Callable[[], Awaitable[bytes]]
+    ) -> tuple[bytes, bool]:
+        """The result of one ``compute()``, and whether it was ours.
+
+        ``flight`` names the question *and* the fence, so that nobody gets a result from before a write that had ended
+        when he asked. ``compute`` must not raise what others have to know: it returns an encoded error. A leader that
+        dies is replaced by one waiter when its lease is over; a caller that is cancelled leaves the computation to
+        the others and ends it when there are none. With the shared level away, one computation per process.
+        """
 
 
 class SourceBoard(Protocol):

@@ -32,7 +32,7 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
     """
     embedder = await _embedder(settings.embedding, stack)
     store = _reranked(await _store(settings.store, embedder, stack))
-    cache, board = await _cache(settings.cache.backend, stack)
+    cache, board = await _cache(settings.cache, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
     return assemble(settings, Backends(store, embedder, answerer, fallback, cache, board), stack)
 
@@ -151,17 +151,19 @@ def _reranked(store: VectorStore) -> VectorStore:
     return RerankedStore(store)
 
 
-async def _cache(settings: s.CacheBackend, stack: AsyncExitStack) -> tuple[AnswerCache, SourceBoard]:
-    match settings:
+async def _cache(settings: s.CacheSettings, stack: AsyncExitStack) -> tuple[AnswerCache, SourceBoard]:
+    match settings.backend:
         case s.MemoryCacheBackend():
             from ragkube_api.adapters.memory_cache import MemoryAnswerCache, MemorySourceBoard
 
-            answers = MemoryAnswerCache(max_entries=settings.max_entries, max_bytes=settings.max_bytes)
+            answers = MemoryAnswerCache(
+                max_entries=settings.local.max_entries, max_bytes=settings.local.max_bytes
+            )
             return answers, MemorySourceBoard()
-        case s.RedisCacheBackend():
+        case s.RedisCacheBackend() as backend:
             from ragkube_api.adapters.redis_cache import open_redis
 
-            redis = await stack.enter_async_context(open_redis(settings))
+            redis = await stack.enter_async_context(open_redis(backend))
             return redis.answers, redis.sources
         case _ as never:
             assert_never(never)

@@ -39,13 +39,31 @@ class NoAuth(_Model):
 
 
 class ApiKeyAuth(_Model):
-    """``Authorization: Bearer KEY``; the files are read again when they change."""
+    """``Authorization: Bearer KEY``; the files are read again when they change.
+
+    ``keys_file`` is a JSON list of ``{name, sha256, role, tenant, tier}``: hashed keys beside the administrator's.
+    """
 
     mode: Literal["api-key"] = "api-key"
     admin_key_file: Path
+    keys_file: Path | None = None
 
 
 AuthSettings = Annotated[NoAuth | ApiKeyAuth, Field(discriminator="mode")]
+
+
+class RateTier(_Model):
+    """How much one client may ask, over all replicas."""
+
+    requests_per_minute: int = Field(ge=1, le=10_000_000)
+    burst: int = Field(ge=1, le=1_000_000, description="requests at once after a pause")
+
+
+class LimitSettings(_Model):
+    """Rate limits by tier; a client whose tier is not named here is not limited."""
+
+    tiers: dict[str, RateTier] = Field(default_factory=dict)
+    default_tier: str = "default"
 
 
 class WordllamaEmbedding(_Model):
@@ -96,11 +114,9 @@ StoreSettings = Annotated[EmbeddedStore | WeaviateStore, Field(discriminator="ki
 
 
 class MemoryCacheBackend(_Model):
-    """In the process, bounded by entries and bytes."""
+    """Only the level in the process."""
 
     kind: Literal["memory"] = "memory"
-    max_entries: int = Field(default=10_000, ge=1)
-    max_bytes: int = Field(default=64 * 1024 * 1024, ge=1024)
 
 
 class RedisCacheBackend(_Model):
@@ -119,13 +135,53 @@ class RedisCacheBackend(_Model):
 CacheBackend = Annotated[MemoryCacheBackend | RedisCacheBackend, Field(discriminator="kind")]
 
 
+class LocalLevel(_Model):
+    """The level in each replica: least recently used goes first."""
+
+    max_entries: int = Field(default=10_000, ge=0, description="0: no level in the process above Redis")
+    max_bytes: int = Field(default=64 * 1024 * 1024, ge=0)
+
+
+class TtlClass(_Model):
+    """A category of questions, told by words or phrases in them; the first class that fits decides."""
+
+    name: str = Field(pattern=r"^[a-z]([a-z0-9-]{0,38}[a-z0-9])?$")
+    ttl_seconds: int = Field(ge=1)
+    words: list[str] = Field(min_length=1, description="whole words or phrases, case does not matter")
+
+
+class SemanticSettings(_Model):
+    """Paraphrases answered from the cache under an error budget."""
+
+    max_error_rate: float = Field(
+        gt=0, le=0.2, description="share of served paraphrase hits that may be wrong"
+    )
+    audit_rate: float = Field(
+        default=0.05, gt=0, le=1, description="share of hits answered again to check them"
+    )
+    verifier_url: str | None = Field(default=None, description="a cross-encoder that is asked last, by HTTP")
+    verifier_threshold: float = Field(default=0.9, ge=0, le=1)
+
+
 class CacheSettings(_Model):
     """What is cached, where and for how long."""
 
     enabled: bool = True
     backend: CacheBackend = MemoryCacheBackend()
-    answer_ttl_seconds: int = Field(default=86_400, ge=1)
+    local: LocalLevel = LocalLevel()
+    answer_ttl_seconds: int = Field(default=86_400, ge=1, description="where no class fits")
+    classes: list[TtlClass] = Field(default_factory=list)
+    stale_while_revalidate_seconds: int = Field(
+        default=0, ge=0, description="serve an answer so long after its TTL while it is made anew"
+    )
+    embedding_ttl_seconds: int = Field(default=86_400, ge=1)
+    retrieval_ttl_seconds: int = Field(default=2_700, ge=1)
+    document_ttl_seconds: int = Field(default=3_600, ge=1)
     max_answer_bytes: int = Field(default=256 * 1024, ge=1024)
+    flight_lease_seconds: float = Field(
+        default=5, gt=0, description="a replica that computes for others is given up after so long in silence"
+    )
+    semantic: SemanticSettings | None = None
 
 
 class ModelPrice(_Model):
@@ -214,6 +270,7 @@ class Settings(_Model):
     namespace: str | None = None
     server: ServerSettings = ServerSettings()
     auth: AuthSettings = NoAuth()
+    limits: LimitSettings = LimitSettings()
     embedding: EmbeddingSettings = WordllamaEmbedding()
     store: StoreSettings
     cache: CacheSettings = CacheSettings()
