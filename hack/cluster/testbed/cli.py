@@ -98,7 +98,9 @@ def _parser() -> argparse.ArgumentParser:
     forward.add_argument("port", type=int)
     forward.add_argument("target", metavar="ADDR:PORT")
     built = command("images", "build images and load them")
-    built.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(images.NAMES)} (all)")
+    built.add_argument(
+        "names", nargs="*", metavar="NAME", help=f"of {', '.join(images.KNOWN)} ({', '.join(images.NAMES)})"
+    )
     built.add_argument("--restart", action="store_true", help="delete the pods that run them")
     command("kubeconfig", "print the path of the kubeconfig for clients on the host")
     command("status", "print what is running, as JSON")

@@ -17,15 +17,17 @@ from pathlib import Path
 from cluster.testbed import programs, rootfs
 from cluster.testbed.archive import Config, Image, Store
 from cluster.testbed.paths import CHECKOUT, TestbedError, cache_root, digest, locked
+from cluster.testbed.servers import GO_SERVERS
 from cluster.testbed.shell import Timer, need, run
 
 SERVERS = {
     "redis": "redis:8.0",
     "valkey": "valkey/valkey:8.1",
-    "weaviate": "semitechnologies/weaviate:1.39.0",
+    **{name: server.reference for name, server in GO_SERVERS.items()},
 }
 PROJECT = ("api", "operator")
-NAMES = (*PROJECT, *SERVERS)
+NAMES = (*PROJECT, "redis", "valkey", "weaviate")  # what every cluster gets; the rest is brought by name
+KNOWN = (*PROJECT, *SERVERS)
 
 _SOURCES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE", "requirements")
 _CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
@@ -41,7 +43,7 @@ def reference(name: str) -> str:
         return f"ragkube/{name}:{version()}"
     if name in SERVERS:
         return SERVERS[name]
-    raise TestbedError(f"unknown image {name!r}; known: {', '.join(NAMES)}")
+    raise TestbedError(f"unknown image {name!r}; known: {', '.join(KNOWN)}")
 
 
 def store() -> Store:
@@ -105,9 +107,9 @@ def _files(path: Path) -> Iterator[Path]:
 def _build(name: str) -> Image:
     if name in PROJECT:
         return _cached(name, source_key(name), lambda: _buildah(name))
-    if name == "weaviate":
-        program = programs.program("weaviate")
-        return _cached(name, program.parent.name, lambda: _weaviate(program))
+    if name in GO_SERVERS:
+        program = programs.program(GO_SERVERS[name].program)
+        return _cached(name, program.parent.name, lambda: _go_server(name, program))
     root = rootfs.server(name)
     return _cached(name, root.name, lambda: _server(name, root))
 
@@ -119,13 +121,12 @@ def _server(name: str, root: Path) -> Image:
     return store().make(reference(name), {"/": root}, config)
 
 
-def _weaviate(program: Path) -> Image:
-    command = ("--host", "0.0.0.0", "--port", "8080", "--scheme", "http")  # as in the public image
-    config = Config(entrypoint=("/bin/weaviate",), command=command)
-    files = {"/bin/weaviate": program}
+def _go_server(name: str, program: Path) -> Image:
+    server = GO_SERVERS[name]
+    files = {server.path: program}
     if _CERTIFICATES.exists():
         files[str(_CERTIFICATES)] = _CERTIFICATES
-    return store().make(reference("weaviate"), files, config)
+    return store().make(reference(name), files, server.config)
 
 
 def _buildah(name: str) -> Image:

@@ -1,9 +1,10 @@
 """Go programs from their published modules, built once and kept in the cache."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from cluster.testbed.paths import HERE, TestbedError, UnavailableError, cache_root, digest, locked
@@ -31,6 +32,8 @@ class Program:
     ldflags: str = ""
     tags: str = ""
     replace: str = ""
+    # repeat the replace block of the module's own go.mod, without which it does not build
+    own_replaces: bool = field(default=False, repr=False)
 
 
 _PROMETHEUS = Program(
@@ -42,6 +45,7 @@ _PROMETHEUS = Program(
     replace="replace cloud.google.com/go => cloud.google.com/go v0.123.0",
 )
 
+KEDA_VERSION = "v2.20.2"
 PROGRAMS = {
     "coredns": Program("github.com/coredns/coredns", "v1.14.7", "github.com/coredns/coredns"),
     "metrics-server": Program(
@@ -75,6 +79,23 @@ PROGRAMS = {
         "v1.1.1",
         "sigs.k8s.io/kube-network-policies/cmd/kube-network-policies/standard",
     ),
+    # the last release whose module carries its pages: later ones embed a folder that is not in it
+    "alertmanager": Program(
+        "github.com/prometheus/alertmanager",
+        "v0.31.1",
+        "github.com/prometheus/alertmanager/cmd/alertmanager",
+        ldflags="-X github.com/prometheus/common/version.Version=0.31.1",
+    ),
+    **{
+        f"keda-{name}": Program(
+            "github.com/kedacore/keda/v2",
+            KEDA_VERSION,
+            f"github.com/kedacore/keda/v2/cmd/{name}",
+            ldflags=f"-X github.com/kedacore/keda/v2/version.Version={KEDA_VERSION.removeprefix('v')}",
+            own_replaces=True,
+        )
+        for name in ("operator", "adapter")
+    },
 }
 
 # GONOSUMDB: one dependency of kube-network-policies is missing in the checksum database
@@ -151,8 +172,26 @@ def _copy_kube(source: Path) -> None:
 
 def _module(wanted: Program, name: str, source: Path) -> None:
     # an own module: `go install package@version` refuses modules with replace directives
-    text = f"module ragkube.dev/hack/{name}\n\ngo 1.26.0\n\nrequire {wanted.module} {wanted.version}\n{wanted.replace}\n"
+    replace = _replaces(wanted) if wanted.own_replaces else wanted.replace
+    text = f"module ragkube.dev/hack/{name}\n\ngo 1.26.0\n\nrequire {wanted.module} {wanted.version}\n{replace}\n"
     (source / "go.mod").write_text(text)
+
+
+def _replaces(wanted: Program) -> str:
+    """The replace block of the module's go.mod."""
+    lines = (module_source(wanted.module, wanted.version) / "go.mod").read_text().splitlines()
+    first = lines.index("replace (")
+    return "\n".join(lines[first : lines.index(")", first) + 1])
+
+
+def module_source(module: str, version: str) -> Path:
+    """The folder of a module's published files, downloaded when Go has not got it."""
+    go = shutil.which("go")
+    if not go:
+        raise UnavailableError(f"reading the files of {module} needs Go 1.26")
+    with tempfile.TemporaryDirectory() as folder:  # outside any module, whose go.mod would interfere
+        found = run([go, "mod", "download", "-json", f"{module}@{version}"], env=_GO, cwd=Path(folder))
+    return Path(json.loads(found)["Dir"])
 
 
 def _build(name: str, target: Path, prepare: Callable[[Path], None], flags: list[str], package: str) -> None:
