@@ -1,0 +1,47 @@
+"""Alerts of the operator itself; its series carry no labels of a RagDeployment, besides those of ``resource_ready``."""
+
+from __future__ import annotations
+
+from ragkube_operator.render.rules.model import Alert, Group
+
+
+def operator_alerts() -> Group:
+    """Once in a cluster."""
+    return Group("ragkube.operator", _alerts())
+
+
+def _alerts() -> list[Alert]:
+    return [
+        Alert(
+            "RagkubeOperatorDown",
+            'absent(ragkube_operator_resources) or sum(up{job=~".*ragkube-operator.*"}) == 0',
+            "warning",
+            "The ragkube operator does not run",
+            "What runs goes on; nothing is changed, repaired or healed.",
+        ),
+        Alert(
+            "RagkubeOperatorFails",
+            'sum(rate(ragkube_operator_reconciles_total{outcome!="ok"}[10m]))'
+            " > 0.1 * sum(rate(ragkube_operator_reconciles_total[10m]))",
+            "warning",
+            "Passes of the ragkube operator fail",
+            "{{ $value | humanize }} passes a second end with an error.",
+            lasting="15m",
+        ),
+        Alert(
+            "RagkubeOperatorWritesAtRest",
+            'sum(rate(ragkube_operator_kube_requests_total{verb=~"apply|patch|create|delete"}[15m])) > 1',
+            "info",
+            "The ragkube operator writes without end",
+            "{{ $value | humanize }} writes a second for a quarter of an hour: somebody else changes the same objects.",
+            lasting="30m",
+        ),
+        Alert(
+            "RagkubeNotReady",
+            "max by (namespace, name) (ragkube_operator_resource_ready) == 0",
+            "warning",
+            "RagDeployment {{ $labels.namespace }}/{{ $labels.name }} is not ready",
+            "`kubectl describe ragd {{ $labels.name }} -n {{ $labels.namespace }}` says what it lacks.",
+            lasting="15m",
+        ),
+    ]
