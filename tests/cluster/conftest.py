@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -10,6 +11,7 @@ from cluster.testbed import cli
 from cluster.testbed.base import LEVELS, Cluster
 from cluster.testbed.client import Http, Kubectl, Namespaces
 from cluster.testbed.paths import UnavailableError
+from support.platforms import OPERATOR
 
 
 def _lacking(reason: str) -> NoReturn:
@@ -88,3 +90,12 @@ def namespace(cluster: Cluster, kubectl: Kubectl) -> Iterator[Callable[..., str]
     made = Namespaces(cluster, kubectl)
     yield made.create
     made.delete_all()
+
+
+@pytest.fixture(scope="session")
+def operator(kubectl: Kubectl, images: dict[str, str], repository: Path) -> None:
+    """`kubectl apply -k manifests/`, with the image of this checkout."""
+    kubectl("apply", "-k", str(repository / "manifests"))
+    # an operator of an earlier run has the same tag but other code
+    kubectl("delete", "pod", "-n", "ragkube-system", "-l", OPERATOR, "--wait=true", "--grace-period=2")
+    kubectl("rollout", "status", "deployment/ragkube-operator", "-n", "ragkube-system", "--timeout=120s")

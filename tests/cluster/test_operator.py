@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Callable, Iterator
@@ -12,19 +11,10 @@ from typing import Any
 import pytest
 
 from cluster.testbed.client import Http, Kubectl, KubectlError, Namespaces, wait_for
+from support.platforms import OPERATOR, admin_key, condition, is_ready, ready, redis_pods, resource
 
 pytestmark = pytest.mark.level("nodes")
 MINIMAL = "manifests/samples/minimal.yaml"
-OPERATOR = "app.kubernetes.io/name=ragkube-operator"
-
-
-@pytest.fixture(scope="module")
-def operator(kubectl: Kubectl, images: dict[str, str], repository: Path) -> None:
-    """`kubectl apply -k manifests/`, with the image of this checkout."""
-    kubectl("apply", "-k", str(repository / "manifests"))
-    # an operator of an earlier run has the same tag but other code
-    kubectl("delete", "pod", "-n", "ragkube-system", "-l", OPERATOR, "--wait=true", "--grace-period=2")
-    kubectl("rollout", "status", "deployment/ragkube-operator", "-n", "ragkube-system", "--timeout=120s")
 
 
 @pytest.fixture(scope="module")
@@ -39,21 +29,6 @@ def platform(
     print(f"\nkubectl apply of the minimal sample to Ready: {time.monotonic() - started:.1f} s")
     yield namespace, "minimal"
     namespaces.delete(namespace)
-
-
-def ready(kubectl: Kubectl, namespace: str, name: str = "minimal", seconds: int = 180) -> None:
-    limit = f"--timeout={seconds}s"
-    kubectl("wait", f"ragd/{name}", "-n", namespace, "--for=condition=Ready", limit, timeout=seconds + 20)
-
-
-def condition(kubectl: Kubectl, namespace: str, kind: str, name: str = "minimal") -> dict[str, Any]:
-    found = kubectl.json("get", "ragd", name, "-n", namespace).get("status", {}).get("conditions", [])
-    return next((item for item in found if item["type"] == kind), {})
-
-
-def admin_key(kubectl: Kubectl, namespace: str, name: str = "minimal") -> str:
-    secret = kubectl.json("get", "secret", f"{name}-admin-key", "-n", namespace)
-    return base64.b64decode(secret["data"]["key"]).decode()
 
 
 CLIENT = """
@@ -158,17 +133,6 @@ def test_redis_pods_that_are_lost_are_replaced_and_the_cluster_heals(
     ready(kubectl, namespace)
 
 
-def redis_pods(kubectl: Kubectl, namespace: str) -> list[dict[str, Any]]:
-    label = "app.kubernetes.io/component=redis"
-    found: list[dict[str, Any]] = kubectl.json("get", "pods", "-n", namespace, "-l", label)["items"]
-    return found
-
-
-def is_ready(pod: dict[str, Any]) -> bool:
-    states = {item["type"]: item["status"] for item in pod["status"].get("conditions") or []}
-    return states.get("Ready") == "True" and "deletionTimestamp" not in pod["metadata"]
-
-
 @pytest.mark.proves("K3")
 def test_the_operator_dies_while_a_platform_comes_up_and_nothing_is_doubled(
     operator: None, kubectl: Kubectl, namespace: Callable[..., str]
@@ -187,11 +151,6 @@ def test_the_operator_dies_while_a_platform_comes_up_and_nothing_is_doubled(
     assert sorted(item["metadata"]["name"] for item in sets) == ["v-redis", "v-weaviate"]
     formed = kubectl.json("get", "events", "-n", space, "--field-selector", "involvedObject.name=v")["items"]
     assert [event["reason"] for event in formed].count("Ready") == 1
-
-
-def resource(name: str, **spec: Any) -> dict[str, Any]:
-    metadata = {"name": name}
-    return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
 
 
 EVERYTHING = "all,configmaps,secrets,serviceaccounts,poddisruptionbudgets,networkpolicies"

@@ -12,10 +12,10 @@ up) export IDX=$3; mkdir -p "$D"; rm -f "$D/up"
   for c in /sys/fs/cgroup/*/$ID-$NODE /sys/fs/cgroup/$ID-$NODE; do [ -d $c ] && find $c -mindepth 1 -depth -type d -exec rmdir {} \; 2>/dev/null || true; done
   ip route replace 10.244.$IDX.0/24 via 172.30.0.$((10+IDX)) dev br-rag
   setsid unshare -n -m -u -i -p -f --propagation private --mount-proc --kill-child bash "$(dirname "$0")/node-init.sh" >"$D/init.log" 2>&1 </dev/null &
-  U=$!; for i in $(seq 1 100); do                  # the child of unshare, once it is bash in its own net namespace
+  U=$!; for i in $(seq 1 600); do                  # the child of unshare, once it is bash in its own net namespace
     P=$(pgrep -P $U -x bash | head -1 || true)
     [ -n "$P" ] && [ "$(readlink /proc/$P/ns/net)" != "$(readlink /proc/self/ns/net)" ] && break; P=; sleep 0.05; done
-  [ -n "$P" ] || { cat "$D/init.log"; exit 1; }; echo $P >"$D/init.pid"
+  [ -n "$P" ] || { cat "$D/init.log"; echo "$NODE: its namespaces did not come up within 30 s"; exit 1; }; echo $P >"$D/init.pid"
   until ip link add v$NODE type veth peer name eth0 netns $P 2>/dev/null; do   # a killed node's link goes a moment after its processes
     kill -0 $P || { cat "$D/init.log"; exit 1; }; sleep 0.1; done; ip link set v$NODE master br-rag up
   until [ -e "$D/up" ]; do kill -0 $P || { cat "$D/init.log"; exit 1; }; sleep 0.1; done ;;
