@@ -40,7 +40,7 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
 def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) -> Runtime:
     """Build the services over adapters that are open."""
     telemetry = Telemetry()
-    auth = authenticator(settings.auth)
+    auth = authenticator(settings, telemetry)
     ingestion = _ingestion(settings, backends, telemetry, stack)
     sources = SourceSync(
         settings.documents.sources, store=backends.store, ingestion=ingestion, board=backends.board,
@@ -54,7 +54,7 @@ def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) ->
         answering=_answering(settings, backends, ingestion.text_revision, telemetry),
         ingestion=ingestion,
         sources=sources,
-        health=Health(_dependencies(backends, auth), telemetry),
+        health=Health(_dependencies(settings, backends, auth), telemetry),
     )
 
 
@@ -101,17 +101,22 @@ def _answering(
     )
 
 
-def _dependencies(backends: Backends, auth: Authenticator) -> tuple[Dependency, ...]:
+def _dependencies(settings: s.Settings, backends: Backends, auth: Authenticator) -> tuple[Dependency, ...]:
     async def check_auth() -> None:
         auth.check()
 
+    async def check_keys() -> None:
+        auth.check_keys()
+
     llm: Callable[[], Awaitable[None]] = backends.answerer.ping
+    hashed = isinstance(settings.auth, s.ApiKeyAuth) and settings.auth.keys_file is not None
     return (
         Dependency("store", backends.store.ping, to_start=True),
         Dependency("cache", backends.cache.ping),
         Dependency("embedder", backends.embedder.ping),
         Dependency("llm", llm),
         Dependency("auth", check_auth, required=True),
+        *((Dependency("api-keys", check_keys),) if hashed else ()),
     )
 
 

@@ -41,7 +41,7 @@ class NoAuth(_Model):
 class ApiKeyAuth(_Model):
     """``Authorization: Bearer KEY``; the files are read again when they change.
 
-    ``keys_file`` is a JSON list of ``{name, sha256, role, tenant, tier}``: hashed keys beside the administrator's.
+    ``keys_file`` has hashed keys beside the administrator's, one JSON object ``{name, sha256, role, tenant, tier}`` a line.
     """
 
     mode: Literal["api-key"] = "api-key"

@@ -27,6 +27,8 @@ EVENTS: Final = {
     "request": "one HTTP request (method, route, path, status, latency_ms, tenant, cache; slow=true above 1 s)",
     "request_refused": "a request failed on purpose (code, status, cause)",
     "request_failed": "a request failed by a fault of ours (exception)",
+    "api_keys_loaded": "the file of hashed API keys was read (usable)",
+    "api_keys_unusable": "the file of hashed API keys, or lines of it, cannot be used (usable, unusable, detail)",
     "llm_call": "one call of a language model (model, outcome, input_tokens, output_tokens, cost_usd, latency_ms)",
     "cache_unavailable": "the cache could not be reached; the request went on without it",
     "cache_entry_corrupt": "a cached value could not be read and counts as a miss",
@@ -112,6 +114,10 @@ class Telemetry:
         self.dependency_up = Gauge(
             "rag_dependency_up", "1 when the dependency answers.", ["dependency"], registry=registry
         )
+        self.api_keys = Gauge(
+            "rag_api_keys", "Hashed API keys in the keys file, and lines that are wrong.", ["state"],
+            registry=registry,
+        )  # fmt: skip
         ProcessCollector(registry=registry)
 
 

@@ -10,7 +10,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from starlette.responses import JSONResponse, Response
 
 from ragkube_api.routes.documentation import PROBLEMS
-from ragkube_api.routes.request import AppRuntime, ReadTenant
+from ragkube_api.routes.request import AppRuntime, Caller, ReadTenant
 from ragkube_api.schemas import AliveBody, ReadyBody, SourcesBody
 
 probes = APIRouter(tags=["operations"])
@@ -51,6 +51,6 @@ async def metrics(runtime: AppRuntime) -> Response:
     response_model=SourcesBody,
     responses=PROBLEMS,
 )
-async def list_sources(runtime: AppRuntime, _tenant: ReadTenant) -> dict[str, Any]:
-    """One entry per source, with the files that could not be indexed."""
-    return {"sources": [status.as_json() for status in await runtime.sources.statuses()]}
+async def list_sources(runtime: AppRuntime, _tenant: ReadTenant, caller: Caller) -> dict[str, Any]:
+    """One entry per source, with the files that could not be indexed; a key of one tenant sees only its sources."""
+    return {"sources": [status.as_json() for status in await runtime.sources.statuses(caller.tenant)]}

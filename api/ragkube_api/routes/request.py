@@ -47,9 +47,20 @@ async def _writing_tenant(request: Request) -> str:
     return _tenant(request, "writer")
 
 
+async def _administrators_tenant(request: Request) -> str:
+    return _tenant(request, "admin")
+
+
+async def _identity(request: Request) -> Identity:
+    identity: Identity = request.state.identity
+    return identity
+
+
 AppRuntime = Annotated[Runtime, Depends(runtime_of)]
 ReadTenant = Annotated[str, Depends(_reading_tenant)]
 WriteTenant = Annotated[str, Depends(_writing_tenant)]
+AdminTenant = Annotated[str, Depends(_administrators_tenant)]
+Caller = Annotated[Identity, Depends(_identity)]
 
 
 def invalid(name: str, message: str) -> InvalidRequestError:

@@ -59,10 +59,11 @@ class SourceSync:
             for source in self._sources:
                 group.create_task(self._keep(source))
 
-    async def statuses(self) -> Sequence[SourceStatus]:
-        """What is known of every configured source; pending where nothing was published yet."""
+    async def statuses(self, tenant: str | None = None) -> Sequence[SourceStatus]:
+        """What is known of every configured source (of one tenant); pending where nothing was published yet."""
         known = await self._board.read()
-        return [known.get(s.name, SourceStatus(s.name, "pending")) for s in self._sources]
+        shown = [s for s in self._sources if tenant in {None, s.tenant}]
+        return [known.get(s.name, SourceStatus(s.name, "pending")) for s in shown]
 
     async def sync(self, source: DirectorySource) -> SourceStatus:
         """One pass; a missing dependency ends it with state 'failed' and nothing lost."""
