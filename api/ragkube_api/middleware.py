@@ -18,7 +18,6 @@ from ragkube_api.telemetry import trace_id_of
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_SLOW_SECONDS: Final = 1.0
 
 
 class Gateway:
@@ -28,6 +27,8 @@ class Gateway:
         self._app = app
         self._runtime = runtime
         self._limit = runtime.settings.server.max_concurrency
+        self._slow = runtime.settings.server.slow_request_seconds
+        runtime.telemetry.limit.set(self._limit)
         self._busy = 0
         self._origins = OriginGuard(runtime.settings)
 
@@ -84,7 +85,7 @@ class Gateway:
         telemetry.requests.labels(route, method, str(status)).inc()
         telemetry.request_latency.labels(route).observe(seconds)
         write = telemetry.log.debug if scope["path"] in OPEN_PATHS else telemetry.log.info
-        extra = {**facts, "slow": True} if seconds > _SLOW_SECONDS else facts
+        extra = {**facts, "slow": True} if seconds > self._slow else facts
         write(
             "request", method=method, route=route, path=scope["path"], status=status,
             latency_ms=round(seconds * 1000, 2), **extra,

@@ -30,6 +30,7 @@ class ServerSettings(_Model):
     grace_seconds: float = Field(default=25, gt=0, description="then wait this long for requests in flight")
     max_concurrency: int = Field(default=64, ge=1)
     request_timeout_seconds: float = Field(default=60, gt=0)
+    slow_request_seconds: float = Field(default=1, gt=0, description="longer requests are marked in the log")
 
 
 class NoAuth(_Model):

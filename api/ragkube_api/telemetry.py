@@ -24,7 +24,7 @@ EVENTS: Final = {
     "started": "the process serves (url, store, cache, embedder, llm)",
     "stopping": "a signal asked the process to end (signal, drain_seconds)",
     "stopped": "the process has ended",
-    "request": "one HTTP request (method, route, path, status, latency_ms, tenant, cache; slow=true above 1 s)",
+    "request": "one HTTP request (method, route, path, status, latency_ms, tenant, cache; slow=true above server.slow_request_seconds)",
     "request_refused": "a request failed on purpose (code, status, cause)",
     "request_failed": "a request failed by a fault of ours (exception)",
     "api_keys_loaded": "the file of hashed API keys was read (usable)",
@@ -56,7 +56,10 @@ EVENTS: Final = {
 """Event name → what it says and its fields. ``trace_id`` stands in every line that belongs to a request."""
 
 _LOGGED = "(logged)"
-_LATENCY = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.5, 1, 2.5, 5, 10, 30, 60)
+# from an answer out of the process' own memory (measured: 0.1 to 0.5 ms) to a slow model (20 s and more)
+_LATENCY = (
+    0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60,
+)  # fmt: skip
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
@@ -76,6 +79,9 @@ class Telemetry:
         )  # fmt: skip
         self.in_flight = Gauge(
             "rag_requests_in_flight", "Requests being answered, probes not counted.", registry=registry
+        )
+        self.limit = Gauge(
+            "rag_requests_limit", "Requests that this process takes at a time.", registry=registry
         )
         self.cache_hits = Counter(
             "rag_cache_hits_total", "Answers from the cache.", ["level", "kind"], registry=registry

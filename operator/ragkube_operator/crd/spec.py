@@ -46,6 +46,8 @@ class Api(Placement):
     """Requests that one pod works on at the same time; more are refused with 503 and Retry-After."""
     request_timeout: Duration = "60s"
     """Time that a request may take; a pod that is replaced ends only after it."""
+    slow_request_threshold: Duration = "1s"
+    """Requests that take longer are marked `"slow": true` in the log."""
     log_level: Literal["Debug", "Info", "Warning", "Error"] = "Info"
     """Least severe events that are logged."""
 

@@ -53,6 +53,7 @@ def settings(deployment: RagDeployment) -> dict[str, Any]:
             "grace_seconds": timeout,
             "max_concurrency": spec.api.max_concurrency,
             "request_timeout_seconds": timeout,
+            "slow_request_seconds": seconds(spec.api.slow_request_threshold),
         },
         "auth": {"mode": "api-key", "admin_key_file": f"{DIRECTORY}/admin-key"}
         if secure
@@ -88,6 +89,7 @@ def local_settings(
             "grace_seconds": 5,
             "max_concurrency": spec.api.max_concurrency,
             "request_timeout_seconds": seconds(spec.api.request_timeout),
+            "slow_request_seconds": seconds(spec.api.slow_request_threshold),
         },
         "auth": _local_auth(deployment, data, files),
         "store": _store(deployment, files, embedded=data / "index"),

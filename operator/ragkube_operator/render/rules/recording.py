@@ -65,7 +65,7 @@ def _use(scope: Scope) -> list[Recording]:
                 (Record.LATENCY_P99, 0.99),
             )
         ),
-        Recording(Record.HIT_RATIO, _hit_ratio(scope)),
+        *_cache(scope, idle),
         Recording(Record.COST, f"3600 * ({cost} or {idle})"),
         Recording(Record.LLM_ERRORS, _llm_errors(scope)),
         Recording(Record.DEGRADED, _degraded(scope)),
@@ -82,11 +82,16 @@ def share(part: str, whole: str) -> str:
     return f"({part} or 0 * {whole}) / ({whole} > 0)"
 
 
-def _hit_ratio(scope: Scope) -> str:
-    hits = f"sum by ({PER_DEPLOYMENT}) ({scope.rate('rag_cache_hits_total', ANSWERS)})"
-    misses = f"sum by ({PER_DEPLOYMENT}) ({scope.rate('rag_cache_misses_total', ANSWERS)})"
-    # either may have no series yet
-    return share(hits, f"(({hits} or 0 * {misses}) + ({misses} or 0 * {hits}))")
+def _cache(scope: Scope, idle: str) -> list[Recording]:
+    hits, misses = scope.recorded(Record.HITS), scope.recorded(Record.MISSES_ALL)
+    counters = ((Record.HITS, "rag_cache_hits_total"), (Record.MISSES_ALL, "rag_cache_misses_total"))
+    return [
+        *(
+            Recording(record, f"sum by ({PER_DEPLOYMENT}) ({scope.rate(counter, ANSWERS)}) or {idle}")
+            for record, counter in counters
+        ),
+        Recording(Record.HIT_RATIO, f"{hits} / ({hits} + {misses} > 0)"),
+    ]
 
 
 def _llm_errors(scope: Scope) -> str:
