@@ -11,6 +11,7 @@ from ragkube_api import settings as s
 from ragkube_api.auth import Authenticator, authenticator
 from ragkube_api.context import Backends, Runtime
 from ragkube_api.ports import AnswerCache, Answerer, Embedder, SourceBoard, VectorStore
+from ragkube_api.services import ttl_classes
 from ragkube_api.services.answering import Answering, CachePolicy
 from ragkube_api.services.health import Dependency, Health
 from ragkube_api.services.ingestion import Ingestion
@@ -21,7 +22,7 @@ __all__ = ["Backends", "Runtime", "assemble", "build"]
 
 _PARSER_THREADS = 2
 # Raise it when passages are ranked in another way: answers in a shared cache outlive this process.
-_RANKING = "reranked-1"
+_RANKING = "reranked-2"
 
 
 async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
@@ -85,7 +86,7 @@ def _answering(
     policy = CachePolicy(
         enabled=cache.enabled,
         level="l1" if isinstance(cache.backend, s.MemoryCacheBackend) else "redis",
-        ttl_seconds=cache.answer_ttl_seconds,
+        classes=ttl_classes.compiled(cache.classes, cache.answer_ttl_seconds),
         max_bytes=cache.max_answer_bytes,
     )
     return Answering(

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 from pydantic_core import PydanticCustomError
 
-from ragkube_api.services.answer_codec import normalise
+from ragkube_api.services.answer_keys import normalise
 
 QUESTION_MIN, QUESTION_MAX = 3, 1000
 _MAX_FILTERS, _MAX_ALTERNATIVES, _MAX_FILTER_CHARACTERS = 16, 100, 1024
@@ -93,17 +93,46 @@ class CitationBody(_Response):
     start: int
     end: int
     quote: str
-    score: float
+    score: float = Field(description="How well the passage ranks, 0 to 1; comparable within one answer.")
+
+
+class RestsOnBody(_Response):
+    """A document whose passages were used, in the version that was read."""
+
+    id: str
+    version: str
+
+
+class SavedBody(_Response):
+    """What this request did not spend: tokens and US dollars that the answer cost when it was generated."""
+
+    input_tokens: int
+    output_tokens: int
+    cost_usd: float
 
 
 class CacheBody(_Response):
-    """``bypass``: the cache was not asked (by request, switched off, or away)."""
+    """The answer's receipt.
+
+    `miss`: generated for this request, or for one that asked the same at the same moment (then `saved` says what
+    that one paid). `stale`: past its TTL and served while it is made anew. `bypass`: the cache was not asked (by
+    request, or switched off).
+    """
 
     status: Literal["hit", "miss", "stale", "bypass"]
-    level: Literal["l1", "redis"] | None
-    kind: Literal["exact", "semantic"] | None
-    age_s: float | None
-    similarity: float | None
+    level: Literal["l1", "redis"] | None = Field(
+        description="Where it was found: in the process, or in Redis."
+    )
+    kind: Literal["exact", "semantic"] | None = Field(description="`semantic`: cached for a paraphrase.")
+    age_s: float | None = Field(description="Seconds since it was generated.")
+    similarity: float | None = Field(description="Of the paraphrase's embedding, 0 to 1.")
+    validated: Literal["fence", "evidence"] | None = Field(
+        description="Why it is not stale: no document was written since (`fence`), or the same passages are found now."
+    )
+    gates: list[str] = Field(description="What a paraphrase had to pass.")
+    class_: str = Field(alias="class", description="The TTL class of the question.")
+    documents: list[RestsOnBody] = Field(description="What the answer rests on.")
+    saved: SavedBody
 
 
 class UsageBody(_Response):
@@ -116,7 +145,7 @@ class UsageBody(_Response):
 class QueryResponse(_Response):
     """An answer with the passages it rests on."""
 
-    id: str
+    id: str = Field(description="Of the answer: the same for each request that gets it from the cache.")
     answer: str
     answerer: Literal["extractive", "llm"]
     citations: list[CitationBody]

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from bench.datasets import Collection, Quoted, Text
 from ragkube_api.domain import Document, DocumentWrite, Passage, SearchQuery
 from ragkube_api.ports import Answerer, Embedder, VectorStore
+from ragkube_api.services import evidence
 from ragkube_api.text import chunking, parsing
 
 _WRITERS = 16
@@ -155,7 +156,8 @@ async def citations(
     stored: dict[str, str] = {}
     for question, answers in questions:
         passages = await bench.search(question, k)
-        generation = await answerer.answer(question, passages, model=None, timeout_seconds=10)
+        ranked = evidence.by_rank(passages)  # as the service hands them over
+        generation = await answerer.answer(question, ranked, model=None, timeout_seconds=10)
         asked += 1
         answered += bool(generation.citations)
         right += any(_folded(answer) in _folded(generation.text) for answer in answers)

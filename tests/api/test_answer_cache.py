@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +12,7 @@ import pytest
 
 from ragkube_api.context import Backends
 from ragkube_api.errors import CacheUnavailableError, StoreUnavailableError
+from ragkube_api.services import answer_codec
 from support.api import RunningApp, running_app, settings_in
 from support.trouble import Away
 
@@ -29,13 +30,14 @@ async def test_the_same_question_is_answered_from_the_cache_with_its_age(app: Ru
     first = await app.ask(QUESTION)
     second = await app.ask(QUESTION)
 
+    stored = (await app.client.get("/v1/documents/moon.txt")).json()
+    documents = [{"id": "moon.txt", "version": stored["version"]}]
+    nothing = {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
     assert first["cache"] == {
-        "status": "miss",
-        "level": None,
-        "kind": None,
-        "age_s": None,
-        "similarity": None,
-    }
+        "status": "miss", "level": None, "kind": None, "age_s": None, "similarity": None, "validated": None,
+        "gates": [], "class": "default", "documents": documents, "saved": nothing,
+    }  # fmt: skip
+    assert (second["cache"]["validated"], second["cache"]["documents"]) == ("fence", documents)
     assert (second["cache"]["status"], second["cache"]["level"], second["cache"]["kind"]) == (
         "hit",
         "l1",
@@ -44,7 +46,9 @@ async def test_the_same_question_is_answered_from_the_cache_with_its_age(app: Ru
     assert second["cache"]["age_s"] >= 0
     assert second["answer"] == first["answer"]
     assert second["citations"] == first["citations"]
-    assert second["id"] != first["id"]
+    assert second["id"] == first["id"]
+    assert re.fullmatch("[0-9a-f]{48}", first["id"])
+    assert second["trace_id"] != first["trace_id"]
     assert await app.metric("rag_cache_hits_total", level="l1", kind="exact") == 1
     assert await app.metric("rag_cache_misses_total", kind="exact") == 1
 
@@ -227,8 +231,8 @@ async def test_without_the_store_cached_answers_go_on_and_the_rest_is_told_to_co
     assert ready.json()["dependencies"]["store"]["detail"] == "The document store cannot be reached."
 
 
-def _signed(body: bytes) -> bytes:
-    return b"a1:" + hashlib.blake2b(body, digest_size=8).digest() + body
+def _of_another_key(value: bytes) -> answer_codec.Entry:
+    return answer_codec.opened(value)._replace(digest="0" * 32)
 
 
 @pytest.mark.parametrize(
@@ -238,7 +242,8 @@ def _signed(body: bytes) -> bytes:
         pytest.param(lambda value: value[: len(value) // 2], id="cut"),
         pytest.param(lambda value: value[:0], id="empty"),
         pytest.param(lambda value: b"\x80\x04" + value, id="foreign"),
-        pytest.param(lambda value: _signed(value[:0] + b'{"text": "x"}'), id="other fields"),
+        pytest.param(lambda value: value + b"\0", id="longer"),
+        pytest.param(lambda value: answer_codec.aged(_of_another_key(value), 0), id="of another key"),
     ],
 )
 async def test_a_damaged_entry_is_a_miss_and_is_counted(

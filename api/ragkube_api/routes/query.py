@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Final
-from uuid import uuid4
+from typing import Final
 
-import orjson
 from fastapi import APIRouter, Request
 from pydantic import ValidationError
 from starlette.responses import Response
@@ -16,7 +14,7 @@ from ragkube_api.errors import BodyTooLargeError, MalformedBodyError, RagkubeErr
 from ragkube_api.routes.documentation import PROBLEMS
 from ragkube_api.routes.request import AppRuntime, ReadTenant, read_body
 from ragkube_api.schemas import QueryRequest, QueryResponse
-from ragkube_api.services.answering import FREE, Answer, Question
+from ragkube_api.services.answering import Question
 from ragkube_api.settings import RetrievalSettings
 
 _MAX_BODY: Final = 64 * 1024
@@ -57,8 +55,9 @@ async def query(request: Request, runtime: AppRuntime, tenant: ReadTenant) -> Re
     request.state.facts["cache"] = answer.cache.status
     if answer.degraded:
         request.state.facts["degraded"] = answer.degraded
-    payload = _payload(answer, problems.trace_id(request), time.perf_counter() - started)
-    return Response(orjson.dumps(payload), media_type="application/json")
+    elapsed = (time.perf_counter() - started) * 1000
+    payload = answer.body(latency_ms=elapsed, trace_id=problems.trace_id(request))
+    return Response(payload, media_type="application/json")
 
 
 async def _body(request: Request, seconds: float) -> QueryRequest:
@@ -85,21 +84,3 @@ def _question(body: QueryRequest, tenant: str, request: Request, defaults: Retri
         read_cache=not control & {"no-cache", "no-store"},
         write_cache="no-store" not in control,
     )
-
-
-def _payload(answer: Answer, trace_id: str, seconds: float) -> dict[str, Any]:
-    generation = answer.generation
-    cached = answer.cache.status == "hit"
-    return {
-        "id": uuid4().hex,
-        "answer": generation.text,
-        "answerer": generation.answerer,
-        "citations": generation.citations,
-        "cache": answer.cache,
-        "model": generation.model,
-        "usage": FREE if cached else generation.usage,
-        "cost_usd": 0.0 if cached else generation.cost_usd,
-        "latency_ms": round(seconds * 1000, 3),
-        "trace_id": trace_id,
-        "degraded": answer.degraded,
-    }

@@ -1,71 +1,185 @@
-"""What an answer is cached under, and how it is written down."""
+"""How an answer is written down, and how the response of ``POST /v1/query`` is made of it.
+
+A value is ``magic, check, header, head, tail``. ``head`` and ``tail`` are pieces of the response's JSON, so that a hit
+is answered by splicing bytes. A value that is damaged, cut, of another format or of another key opens as None.
+Keys are made in ``answer_keys``.
+"""
 
 from __future__ import annotations
 
 import hashlib
-import unicodedata
-from collections.abc import Mapping
-from typing import Any, Final
+import secrets
+import struct
+from collections.abc import Sequence
+from typing import Any, Final, Literal, NamedTuple
 
 import orjson
 
-from ragkube_api.domain import Citation, Filters, Generation, Usage
+from ragkube_api.domain import Generation
 
-_FORMAT: Final = b"a1:"
-_DIGEST_SIZE: Final = 8
-
-
-class CorruptEntryError(ValueError):
-    """The bytes are not what ``encode`` wrote."""
-
-
-def normalise(question: str) -> str:
-    """NFC, white space folded to single blanks. Case stays: 'US' is not 'us', and a model sees the difference."""
-    return " ".join(unicodedata.normalize("NFC", question).split())
+_MAGIC: Final = b"rka2"
+_CHECK_BYTES: Final = 8
+_HEADER: Final = struct.Struct("<16s16s16sddII")
+_BODY: Final = len(_MAGIC) + _CHECK_BYTES
+_HEAD: Final = _BODY + _HEADER.size
+_NOTHING_SAVED: Final = {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
 
 
-def exact_key(*, question: str, k: int, alpha: float, filters: Filters, model: str | None, state: str) -> str:
-    """A digest of everything the answer depends on besides the documents.
+class CacheReport(NamedTuple):
+    """Where an answer came from, and why it was valid; the rest of the receipt lies in the value.
 
-    ``state`` names the answerer's, the embedder's and the text pipeline's revision. The tenant is not part of
-    it: the cache keeps tenants apart.
+    ``validated``: by the ``fence`` (no document was written since) or by the ``evidence`` (the same passages are
+    retrieved now). ``gates`` are those that a paraphrase passed.
     """
-    parts = [normalise(question), k, float(alpha), _canonical(filters), model, state]
-    return hashlib.sha256(orjson.dumps(parts)).hexdigest()
+
+    status: Literal["hit", "miss", "stale", "bypass"]
+    level: Literal["l1", "redis"] | None = None
+    kind: Literal["exact", "semantic"] | None = None
+    age_s: float | None = None
+    similarity: float | None = None
+    validated: Literal["fence", "evidence"] | None = None
+    gates: tuple[str, ...] = ()
 
 
-def encode(generation: Generation) -> bytes:
-    """Bytes with a digest, so that a damaged entry is noticed."""
-    body = orjson.dumps(generation)
-    return _FORMAT + _digest(body) + body
+class Entry(NamedTuple):
+    """A value that is whole. ``digest`` is the key's; ``age`` is how old it was when it was stored (again);
+    ``seconds`` is how long it took to make."""
+
+    digest: str
+    evidence: bytes
+    mark: str
+    age: float
+    seconds: float
+    head: bytes
+    tail: bytes
 
 
-def decode(value: bytes) -> Generation:
-    """The answer as it was stored; raises ``CorruptEntryError``."""
-    head = len(_FORMAT)
-    body = value[head + _DIGEST_SIZE :]
-    if not value.startswith(_FORMAT) or value[head : head + _DIGEST_SIZE] != _digest(body):
-        raise CorruptEntryError("not an entry of this format, or damaged")
-    try:
-        return _generation(orjson.loads(body))
-    except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-        raise CorruptEntryError("unexpected content") from error
+def encode(
+    generation: Generation,
+    *,
+    digest: str,
+    evidence: bytes,
+    documents: Sequence[tuple[str, str]],
+    ttl_class: str,
+    seconds: float,
+) -> bytes:
+    """The value of a new answer, with an id of its own. ``digest`` is that of its key, ``seconds`` what it took."""
+    head = {
+        "id": digest + secrets.token_hex(8),
+        "answer": generation.text,
+        "answerer": generation.answerer,
+        "citations": list(generation.citations),
+        "cache": {},
+    }
+    saved = {
+        "input_tokens": generation.usage.input_tokens,
+        "output_tokens": generation.usage.output_tokens,
+        "cost_usd": generation.cost_usd,
+    }
+    receipt = {
+        "class": ttl_class,
+        "documents": [{"id": i, "version": v} for i, v in documents],
+        "saved": saved,
+    }
+    model = {
+        "model": generation.model,
+        "usage": {"input_tokens": 0, "output_tokens": 0},
+        "cost_usd": 0.0,
+        "latency_ms": 0,
+    }
+    first = orjson.dumps(head)[:-2] + b'"status":"'
+    last = b"," + orjson.dumps(receipt)[1:] + b"," + orjson.dumps(model)[1:-2]
+    mark = _mark(digest, generation.text)
+    return _value(Entry(digest, evidence, mark, 0.0, seconds, first, last))
 
 
-def _digest(body: bytes) -> bytes:
-    return hashlib.blake2b(body, digest_size=_DIGEST_SIZE).digest()
+def open_entry(value: bytes, digest: str | None) -> Entry | None:
+    """The parts of a value; None when it is damaged, of another format, or not of the key with this ``digest``.
+
+    With None instead of a digest the value of any key is opened.
+    """
+    if len(value) < _HEAD or not value.startswith(_MAGIC) or value[len(_MAGIC) : _BODY] != _check(value):
+        return None
+    key, evidence, mark, age, seconds, head, tail = _HEADER.unpack_from(value, _BODY)
+    if len(value) != _HEAD + head + tail or (digest is not None and key.hex() != digest):
+        return None
+    middle = _HEAD + head
+    return Entry(key.hex(), evidence, mark.hex(), age, seconds, value[_HEAD:middle], value[middle:])
 
 
-def _generation(data: Mapping[str, Any]) -> Generation:
-    citations = tuple(Citation(**citation) for citation in data["citations"])
-    return Generation(**{**data, "citations": citations, "usage": Usage(**data["usage"])})
+def opened(value: bytes) -> Entry:
+    """The parts of a value that was just made; anything else is a fault."""
+    entry = open_entry(value, None)
+    if entry is None:
+        msg = "not an answer"
+        raise ValueError(msg)
+    return entry
 
 
-def _canonical(filters: Filters) -> list[Any]:
-    """The order of keys and of alternatives does not matter; the type of a value does."""
-    return sorted([key, _alternatives(value)] for key, value in filters.items())
+def aged(entry: Entry, age: float) -> bytes:
+    """The value to store again when its evidence was found to hold: it stays as old as it is."""
+    return _value(entry._replace(age=age))
 
 
-def _alternatives(value: Any) -> list[str]:
-    values = value if isinstance(value, list | tuple) else [value]
-    return sorted({f"{type(item).__name__}:{item!r}" for item in values})
+def render_hit(
+    entry: Entry, report: CacheReport, *, latency_ms: float, trace_id: str, degraded: Sequence[str] = ()
+) -> bytes:
+    """The body of the response for a cached answer. The only place that makes one, for both lanes.
+
+    ``report`` has a level, a kind, an age (seconds) and a validation. ``trace_id`` is hexadecimal.
+    """
+    similarity = "null" if report.similarity is None else f"{report.similarity:.4f}"
+    gates = orjson.dumps(report.gates).decode() if report.gates else "[]"
+    middle = (
+        f'{report.status}","level":"{report.level}","kind":"{report.kind}","age_s":{report.age_s:.3f},'
+        f'"similarity":{similarity},"validated":"{report.validated}","gates":{gates}'
+    )
+    missing = orjson.dumps(degraded).decode() if degraded else "[]"
+    end = f'{latency_ms:.3f},"trace_id":"{trace_id}","degraded":{missing}}}'
+    return b"".join((entry.head, middle.encode(), entry.tail, end.encode()))
+
+
+def render_fresh(
+    entry: Entry,
+    report: CacheReport,
+    *,
+    latency_ms: float,
+    trace_id: str,
+    degraded: Sequence[str] = (),
+    paid: bool = True,
+) -> bytes:
+    """The body for an answer that was generated for this request or, not ``paid``, for one that asked the same."""
+    body = contents(entry)
+    receipt = body["cache"]
+    body["cache"] = {**report._asdict(), **{key: receipt[key] for key in ("class", "documents", "saved")}}
+    if paid:
+        saved = receipt["saved"]
+        body["usage"] = {key: saved[key] for key in ("input_tokens", "output_tokens")}
+        body["cost_usd"] = saved["cost_usd"]
+        body["cache"]["saved"] = _NOTHING_SAVED
+    body |= {"latency_ms": round(latency_ms, 3), "trace_id": trace_id, "degraded": list(degraded)}
+    return orjson.dumps(body)
+
+
+def contents(entry: Entry) -> dict[str, Any]:
+    """The response's fields as a hit would have them: id, answer, citations, cache.saved, …"""
+    report = CacheReport("hit", "l1", "exact", 0.0, None, "fence")
+    fields: dict[str, Any] = orjson.loads(render_hit(entry, report, latency_ms=0, trace_id=""))
+    return fields
+
+
+def _value(entry: Entry) -> bytes:
+    header = _HEADER.pack(
+        bytes.fromhex(entry.digest), entry.evidence, bytes.fromhex(entry.mark), entry.age, entry.seconds,
+        len(entry.head), len(entry.tail),
+    )  # fmt: skip
+    unchecked = b"".join((_MAGIC, bytes(_CHECK_BYTES), header, entry.head, entry.tail))
+    return _MAGIC + _check(unchecked) + unchecked[_BODY:]
+
+
+def _check(value: bytes) -> bytes:
+    return hashlib.blake2b(memoryview(value)[_BODY:], digest_size=_CHECK_BYTES).digest()
+
+
+def _mark(digest: str, text: str) -> str:
+    return hashlib.blake2b(f"{digest}\n{text}".encode(), digest_size=16).hexdigest()

@@ -9,7 +9,7 @@ from typing import Literal
 
 import numpy as np
 
-from ragkube_api.domain import CacheLookup, Fence, Filters, Generation, Passage, SearchQuery, Usage, Vectors
+from ragkube_api.domain import CacheLookup, Fence, Filters, Generation, Key, Passage, SearchQuery, Vectors
 from ragkube_api.errors import (
     CacheUnavailableError,
     EmbedderUnavailableError,
@@ -18,8 +18,11 @@ from ragkube_api.errors import (
     LLMUnavailableError,
 )
 from ragkube_api.ports import AnswerCache, Answerer, Embedder, VectorStore
-from ragkube_api.services import answer_codec
+from ragkube_api.services import answer_codec, evidence
+from ragkube_api.services.answer_codec import CacheReport, Entry
+from ragkube_api.services.answer_keys import answer_key, normalise
 from ragkube_api.services.deadline import deadline
+from ragkube_api.services.ttl_classes import TtlClasses
 from ragkube_api.telemetry import Telemetry
 
 # Kept back from the model's time so that an extractive answer still fits into the request's deadline.
@@ -41,23 +44,20 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class CacheReport:
-    """Where the answer came from."""
-
-    status: Literal["hit", "miss", "stale", "bypass"]
-    level: Literal["l1", "redis"] | None = None
-    kind: Literal["exact", "semantic"] | None = None
-    age_s: float | None = None
-    similarity: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
 class Answer:
     """An answer, how it came about, and what was missing."""
 
-    generation: Generation
+    entry: Entry
     cache: CacheReport
     degraded: tuple[str, ...] = ()
+
+    def body(self, *, latency_ms: float, trace_id: str) -> bytes:
+        """The response of ``POST /v1/query``."""
+        hit = self.cache.status in {"hit", "stale"}
+        render = answer_codec.render_hit if hit else answer_codec.render_fresh
+        return render(
+            self.entry, self.cache, latency_ms=latency_ms, trace_id=trace_id, degraded=self.degraded
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,7 @@ class CachePolicy:
 
     enabled: bool
     level: Literal["l1", "redis"]
-    ttl_seconds: int
+    classes: TtlClasses
     max_bytes: int
 
 
@@ -101,7 +101,7 @@ class Answering:
         model = self._model(question.model)
         async with deadline(self._timeout):
             ends = time.monotonic() + self._timeout
-            attempt = _Attempt(question, answer_codec.normalise(question.text), model, ends)
+            attempt = _Attempt(question, normalise(question.text), model, ends)
             answer = await self._from_cache_or_fresh(attempt)
         for reason in answer.degraded:
             self._telemetry.degraded.labels(reason).inc()
@@ -118,61 +118,73 @@ class Answering:
     async def _from_cache_or_fresh(self, attempt: _Attempt) -> Answer:
         key = self._key(attempt)
         lookup = await self._lookup(attempt, key)
-        hit = self._decode(lookup) if attempt.question.read_cache else None
+        hit = self._decode(lookup, key) if attempt.question.read_cache else None
         if hit is not None:
             return hit
         consulted = lookup is not None and attempt.question.read_cache
         if consulted:
             self._telemetry.cache_misses.labels("exact").inc()
-        generation = await self._generate(attempt)
-        if lookup is not None and generation.complete and not attempt.degraded:
-            await self._store_answer(attempt, key, generation, lookup.fence)
-        return Answer(generation, CacheReport("miss" if consulted else "bypass"), tuple(attempt.degraded))
+        value, complete = await self._generate(attempt, key)
+        if lookup is not None and complete and not attempt.degraded:
+            await self._store_answer(attempt, key, value, lookup.fence)
+        report = CacheReport("miss" if consulted else "bypass")
+        return Answer(answer_codec.opened(value), report, tuple(attempt.degraded))
 
-    def _key(self, attempt: _Attempt) -> str:
+    def _key(self, attempt: _Attempt) -> Key:
         question = attempt.question
         state = f"{self._answerer.revision}|{self._embedder.name}|{self._index_revision}"
-        return answer_codec.exact_key(
+        return answer_key(
             question=attempt.text, k=question.k, alpha=question.alpha,
             filters=question.filters, model=attempt.model, state=state,
         )  # fmt: skip
 
-    async def _lookup(self, attempt: _Attempt, key: str) -> CacheLookup | None:
+    async def _lookup(self, attempt: _Attempt, key: Key) -> CacheLookup | None:
         if not self._policy.enabled or not attempt.question.write_cache:
             return None
         try:
-            return await self._cache.lookup(attempt.question.tenant, key)
+            return await self._cache.lookup(attempt.question.tenant, key.digest)
         except CacheUnavailableError as error:
             self._cache_is_away(attempt, error)
             return None
 
-    def _decode(self, lookup: CacheLookup | None) -> Answer | None:
+    def _decode(self, lookup: CacheLookup | None, key: Key) -> Answer | None:
         if lookup is None or lookup.answer is None:
             return None
-        try:
-            generation = answer_codec.decode(lookup.answer.value)
-        except answer_codec.CorruptEntryError as error:
+        entry = answer_codec.open_entry(lookup.answer.value, key.digest)
+        if entry is None:
             self._telemetry.cache_errors.labels("corrupt").inc()
-            self._telemetry.log.warning("cache_entry_corrupt", cause=str(error))
+            self._telemetry.log.warning("cache_entry_corrupt", key=key.digest)
             return None
         self._telemetry.cache_hits.labels(self._policy.level, "exact").inc()
-        age = round(lookup.answer.age_seconds, 3)
-        return Answer(generation, CacheReport("hit", self._policy.level, "exact", age))
+        age = entry.age + lookup.answer.age_seconds
+        return Answer(entry, CacheReport("hit", self._policy.level, "exact", age, validated="fence"))
 
-    async def _store_answer(self, attempt: _Attempt, key: str, generation: Generation, fence: Fence) -> None:
-        value = answer_codec.encode(generation)
+    async def _store_answer(self, attempt: _Attempt, key: Key, value: bytes, fence: Fence) -> None:
         if len(value) > self._policy.max_bytes:
             self._telemetry.cache_errors.labels("oversized").inc()
             return
+        ttl = int(self._policy.classes.of(attempt.text).seconds)
         try:
-            await self._cache.store(attempt.question.tenant, key, value, fence, self._policy.ttl_seconds)
+            await self._cache.store(attempt.question.tenant, key.digest, value, fence, ttl)
         except CacheUnavailableError as error:
             self._cache_is_away(attempt, error)
 
-    async def _generate(self, attempt: _Attempt) -> Generation:
+    async def _generate(self, attempt: _Attempt, key: Key) -> tuple[bytes, bool]:
         started = time.perf_counter()
-        passages = await self._retrieve(attempt)
+        passages = evidence.by_rank(await self._retrieve(attempt))
         self._telemetry.retrieval.observe(time.perf_counter() - started)
+        generation = await self._written(attempt, passages)
+        value = answer_codec.encode(
+            generation,
+            digest=key.digest,
+            evidence=evidence.digest(passages),
+            documents=evidence.documents(passages),
+            ttl_class=self._policy.classes.of(attempt.text).name,
+            seconds=time.perf_counter() - started,
+        )
+        return value, generation.complete
+
+    async def _written(self, attempt: _Attempt, passages: Sequence[Passage]) -> Generation:
         if self._fallback is None:
             return await self._ask(self._answerer, attempt, passages, attempt.remaining())
         reserve = self._timeout * _FALLBACK_RESERVE
@@ -253,7 +265,3 @@ class _Attempt:
 
     def remaining(self) -> float:
         return self.ends - time.monotonic()
-
-
-FREE = Usage()
-"""What an answer from the cache costs."""
