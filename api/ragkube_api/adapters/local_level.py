@@ -1,0 +1,149 @@
+"""The level in the process: entries of every tenant, bounded by number and by bytes, least recently used goes first.
+
+It knows nothing of fences: each entry carries the state of documents it was computed from, its owner compares it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from ragkube_api.adapters.selection import matches
+from ragkube_api.domain import About, Cached, EntryNote, Key, LevelStatistics, Lifetime, Selector
+
+# What Python needs for an entry besides its value: its objects and its places in three dictionaries.
+_OVERHEAD = 600
+
+
+@dataclass(frozen=True, slots=True)
+class LocalEntry:
+    """A value and the state of documents it belongs to; times are the owner's clock, ``noted`` is since 1970."""
+
+    value: bytes
+    state: str
+    stored: float
+    fresh_until: float
+    kept_until: float
+    noted: float
+    about: About | None = None
+
+    @classmethod
+    def new(
+        cls, value: bytes, state: str, *, now: float, noted: float, lifetime: Lifetime, about: About | None
+    ) -> LocalEntry:
+        """One that is stored now."""
+        fresh_until = now + lifetime.fresh_seconds
+        return cls(value, state, now, fresh_until, fresh_until + lifetime.stale_seconds, noted, about)
+
+    def cached(self, now: float, *, current: bool) -> Cached:
+        """As the port shows it."""
+        return Cached(self.value, "l1", current, max(0.0, now - self.stored), self.fresh_until - now)
+
+    @property
+    def weight(self) -> int:
+        """Bytes it is counted with."""
+        about = self.about
+        described = len(about.question) + len(about.request) if about else 0
+        return len(self.value) + described + _OVERHEAD
+
+
+class LocalLevel:
+    """A bounded dictionary of entries. Not for threads."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int, clock: Callable[[], float]) -> None:
+        self._max_entries = max_entries
+        self._max_bytes = max_bytes
+        self._clock = clock
+        self._entries: OrderedDict[tuple[str, Key], LocalEntry] = OrderedDict()
+        self._keys: dict[str, set[Key]] = {}
+        self._bytes = 0
+        self._evictions: Counter[str] = Counter()
+
+    def get(self, tenant: str, key: Key) -> LocalEntry | None:
+        """The entry while it is kept; it counts as used."""
+        place = (tenant, key)
+        entry = self._entries.get(place)
+        if entry is None:
+            return None
+        if entry.kept_until <= self._clock():
+            self.remove(tenant, key)
+            return None
+        self._entries.move_to_end(place)
+        return entry
+
+    def put(self, tenant: str, key: Key, entry: LocalEntry) -> bool:
+        """Keep it and make room for it; False when it is larger than all the room."""
+        self.remove(tenant, key)
+        if self._max_entries == 0 or entry.weight > self._max_bytes:
+            return False
+        self._entries[tenant, key] = entry
+        self._keys.setdefault(tenant, set()).add(key)
+        self._bytes += entry.weight
+        while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
+            oldest_tenant, oldest_key = next(iter(self._entries))
+            self.remove(oldest_tenant, oldest_key)
+            self._evictions[oldest_key.kind] += 1
+        return True
+
+    def remove(self, tenant: str, key: Key) -> bool:
+        """Forget one; False when it was not there."""
+        entry = self._entries.pop((tenant, key), None)
+        if entry is None:
+            return False
+        self._bytes -= entry.weight
+        keys = self._keys[tenant]
+        keys.discard(key)
+        if not keys:
+            del self._keys[tenant]
+        return True
+
+    def drop(self, tenant: str, selector: Selector) -> int:
+        """Forget the tenant's entries that the selector names; how many there were."""
+        chosen = [key for key, entry in self._of(tenant) if matches(selector, key, entry.about)]
+        return sum(self.remove(tenant, key) for key in chosen)
+
+    def notes(self, tenant: str, *, since: float, limit: int) -> Sequence[EntryNote]:
+        """Answers that are described, in the order of their time."""
+        found = [
+            EntryNote(key, entry.about, entry.noted)
+            for key, entry in self._of(tenant)
+            if key.kind == "answer" and entry.about is not None and entry.noted >= since
+        ]
+        return sorted(found, key=lambda note: note.stored)[:limit]
+
+    def statistics(self, tenant: str) -> Sequence[LevelStatistics]:
+        """One row a kind; evictions are those of all tenants."""
+        count: Counter[str] = Counter()
+        size: Counter[str] = Counter()
+        for key, entry in self._of(tenant):
+            count[key.kind] += 1
+            size[key.kind] += len(entry.value)
+        kinds: tuple[str, ...] = ("answer", "retrieval", "document")
+        return [LevelStatistics("l1", kind, count[kind], size[kind], self._evictions[kind]) for kind in kinds]
+
+    def _of(self, tenant: str) -> list[tuple[Key, LocalEntry]]:
+        now = self._clock()
+        found = [(key, self._entries[tenant, key]) for key in self._keys.get(tenant, ())]
+        return [(key, entry) for key, entry in found if entry.kept_until > now]
+
+
+class MemoryValueCache:
+    """``ValueCache`` of one process."""
+
+    def __init__(self, *, max_entries: int, max_bytes: int, clock: Callable[[], float]) -> None:
+        self._values = LocalLevel(max_entries=max_entries, max_bytes=max_bytes, clock=clock)
+        self._clock = clock
+
+    async def get(self, tenant: str, digest: str) -> bytes | None:
+        """The value, if it is there and its TTL is not over."""
+        entry = self._values.get(tenant, Key("document", digest))
+        return entry.value if entry else None
+
+    async def put(self, tenant: str, digest: str, value: bytes, ttl_seconds: float) -> None:
+        """Keep it if it fits."""
+        entry = LocalEntry.new(
+            value, "", now=self._clock(), noted=math.nan, lifetime=Lifetime(ttl_seconds), about=None
+        )
+        self._values.put(tenant, Key("document", digest), entry)

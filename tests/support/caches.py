@@ -1,0 +1,52 @@
+"""What the tests of the caches have in common."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+from ragkube_api.domain import About, Cached, Key, Lifetime
+from ragkube_api.ports import FencedCache
+
+TENANT = "acme"
+HOUR = Lifetime(3600)
+
+
+def digest(name: str) -> str:
+    """32 hexadecimal digits."""
+    return sha256(name.encode()).hexdigest()[:32]
+
+
+def key(name: str) -> Key:
+    """The key of an answer."""
+    return Key("answer", digest(name))
+
+
+KEY = key("k")
+ABOUT = About(question="how?", mark=digest("wrong"))
+
+
+async def fill(
+    cache: FencedCache,
+    tenant: str = TENANT,
+    key: Key = KEY,
+    value: bytes = b"answer",
+    *,
+    lifetime: Lifetime = HOUR,
+    about: About | None = None,
+) -> bool:
+    """Store it under the fence of now."""
+    fence = (await cache.lookup(tenant, key)).fence
+    return fence is not None and await cache.store(
+        tenant, key, value, fence=fence, lifetime=lifetime, about=about
+    )
+
+
+async def found(cache: FencedCache, tenant: str = TENANT, key: Key = KEY) -> Cached | None:
+    """What is stored, current or not."""
+    return (await cache.lookup(tenant, key)).found
+
+
+async def value_of(cache: FencedCache, tenant: str = TENANT, key: Key = KEY) -> bytes | None:
+    """The value that may be served as it is."""
+    cached = await found(cache, tenant, key)
+    return cached.value if cached is not None and cached.current else None
