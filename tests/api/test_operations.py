@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import structlog
 
 from ragkube_api import __version__
 from ragkube_api.context import Backends
@@ -47,20 +46,6 @@ async def test_metrics_have_the_documented_names_and_count(app: RunningApp) -> N
     assert metric_in(text, "rag_dependency_up", dependency="store") == 1
     assert metric_in(text, "rag_requests_in_flight") == 0
     assert "a/b.txt" not in text
-
-
-@pytest.mark.proves("O3")
-@pytest.mark.parametrize(("limit", "marked"), [(1e-9, True), (1000, False)])
-async def test_a_request_is_marked_as_slow_above_the_limit_that_is_set(
-    tmp_path: Path, limit: float, marked: bool
-) -> None:
-    settings = settings_in(tmp_path, server={"slow_request_seconds": limit})
-    with structlog.testing.capture_logs() as lines:
-        async with running_app(settings) as app:
-            await app.client.get("/v1/documents")
-
-    (line,) = [line for line in lines if line["event"] == "request"]
-    assert line.get("slow", False) is marked
 
 
 @pytest.mark.proves("O4")

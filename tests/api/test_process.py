@@ -93,6 +93,24 @@ def test_every_log_line_is_a_documented_event_in_json_with_the_trace_id(process:
     assert "Confidential" not in text
 
 
+@pytest.mark.proves("O3")
+@pytest.mark.parametrize(("limit", "marked"), [(1e-9, True), (1000, False)])
+def test_a_request_is_marked_as_slow_above_the_limit_that_is_set(
+    tmp_path: Path, limit: float, marked: bool
+) -> None:
+    with api_process(tmp_path, server={"slow_request_seconds": limit}) as process:
+        process.start()
+        process.wait_ready()
+        httpx2.get(f"{process.url}/v1/documents")
+        process.signal(signal.SIGTERM)
+        assert process.wait() == 0
+
+        lines = [json.loads(line) for line in process.log.read_text().splitlines()]
+
+    (line,) = [line for line in lines if line["event"] == "request"]
+    assert line.get("slow", False) is marked
+
+
 @pytest.mark.proves("I4")
 def test_a_second_start_indexes_nothing_again(tmp_path: Path) -> None:
     with api_process(tmp_path, documents=_folder(tmp_path, 30)) as process:
