@@ -15,8 +15,11 @@ from ragkube_api.settings import (
     ApiKeyAuth,
     EmbeddedStore,
     MemoryCacheBackend,
+    RateTier,
     RedisCacheBackend,
+    SemanticSettings,
     Settings,
+    TtlClass,
     WeaviateStore,
 )
 from ragkube_operator import crd, render
@@ -78,9 +81,77 @@ def test_the_defaults_of_the_resource_are_those_of_the_api() -> None:
     assert found.embedding == plain.embedding
     assert found.llm == plain.llm
     assert found.documents == plain.documents
-    assert found.cache.answer_ttl_seconds == plain.cache.answer_ttl_seconds
+    cache = found.cache.model_copy(update={"backend": plain.cache.backend, "classes": []})
+    assert cache == plain.cache
+    assert found.limits == plain.limits
     assert found.server.max_concurrency == plain.server.max_concurrency
     assert found.server.request_timeout_seconds == plain.server.request_timeout_seconds
+
+
+@pytest.mark.proves("C5")
+def test_the_built_in_classes_have_the_documented_ttls() -> None:
+    found = {c.name: c.ttl_seconds for c in cluster(parse({})).cache.classes}
+    assert found == {
+        "live-state": 300, "troubleshooting": 3600, "configuration": 12 * 3600, "documentation": 24 * 3600,
+    }  # fmt: skip
+    assert cluster(parse({"cache": {"answers": {"classes": []}}})).cache.classes == []
+
+
+def test_everything_that_is_said_about_the_cache_arrives() -> None:
+    spec = {
+        "cache": {
+            "local": {"maxEntries": 7, "maxMemory": "2Mi"},
+            "answers": {
+                "ttl": "2h", "staleWhileRevalidate": "10m",
+                "classes": [{"name": "fast", "ttl": "1m", "words": ["right now", "λ"]}],
+            },
+            "embeddings": {"ttl": "3h"}, "retrieval": {"ttl": "4m"}, "documents": {"ttl": "5s"},
+            "semantic": {
+                "maxErrorRate": "0.5%", "auditRate": "12%", "verifier": {"url": "http://v/score", "threshold": 0.75},
+            },
+        }
+    }  # fmt: skip
+    for found in (cluster(parse(spec)).cache, local(parse(spec)).cache):
+        assert (found.local.max_entries, found.local.max_bytes) == (7, 2 * 2**20)
+        assert (found.answer_ttl_seconds, found.stale_while_revalidate_seconds) == (7200, 600)
+        assert found.classes == [TtlClass(name="fast", ttl_seconds=60, words=["right now", "λ"])]
+        assert found.embedding_ttl_seconds == 3 * 3600
+        assert (found.retrieval_ttl_seconds, found.document_ttl_seconds) == (240, 5)
+        assert found.semantic == SemanticSettings(
+            max_error_rate=0.005, audit_rate=0.12, verifier_url="http://v/score", verifier_threshold=0.75
+        )
+
+
+@pytest.mark.proves("C7")
+def test_paraphrases_are_off_until_one_line_switches_them_on() -> None:
+    assert cluster(parse({})).cache.semantic is None
+    assert cluster(parse({"cache": {"semantic": {"maxErrorRate": "1%"}}})).cache.semantic == SemanticSettings(
+        max_error_rate=0.01
+    )
+
+
+@pytest.mark.proves("S1")
+def test_hashed_keys_are_a_file_of_their_secret() -> None:
+    spec = {"auth": {"apiKeysSecretRef": {"name": "clients", "key": "keys"}}}
+    found, here = cluster(parse(spec)).auth, local(parse(spec)).auth
+    assert isinstance(found, ApiKeyAuth)
+    assert found.keys_file == Path("/etc/ragkube/secrets/api-keys")
+    assert isinstance(here, ApiKeyAuth)
+    assert here.keys_file == Path("/data/secrets/clients/keys")
+
+
+@pytest.mark.proves("S4")
+def test_rate_limits_arrive_with_their_burst() -> None:
+    tiers = [
+        {"name": "free", "requestsPerMinute": 9},
+        {"name": "gold", "requestsPerMinute": 6000, "burst": 50},
+    ]
+    found = cluster(parse({"limits": {"tiers": tiers, "defaultTier": "free"}})).limits
+    assert found.default_tier == "free"
+    assert found.tiers == {
+        "free": RateTier(requests_per_minute=9, burst=1),
+        "gold": RateTier(requests_per_minute=6000, burst=50),
+    }
 
 
 def test_the_defaults_of_a_model_server_are_those_of_the_api() -> None:

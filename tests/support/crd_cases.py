@@ -74,6 +74,26 @@ def source(name: str = "docs", **directory: Any) -> dict[str, Any]:
     return {"name": name, "directory": directory}
 
 
+def answers(**fields: Any) -> Spec:
+    """A spec with ``cache.answers``."""
+    return {"cache": {"answers": fields}}
+
+
+def ttl_class(**fields: Any) -> dict[str, Any]:
+    """A class of questions."""
+    return {"name": "fast", "ttl": "1m", "words": ["now"], **fields}
+
+
+def semantic(**fields: Any) -> Spec:
+    """A spec with ``cache.semantic``."""
+    return {"cache": {"semantic": fields}}
+
+
+def limits(**fields: Any) -> Spec:
+    """A spec with ``limits``."""
+    return {"limits": fields}
+
+
 def sources(*entries: dict[str, Any]) -> Spec:
     """A spec with sources."""
     return {"documents": {"sources": list(entries)}}
@@ -103,6 +123,20 @@ _VOLUMES = (
     f"{_WEAVIATE}.managed: Invalid value: the volumes of a running Weaviate cannot be changed: "
     "back up and create a new RagDeployment"
 )
+_HALF = (
+    "spec.cache.local.maxMemory: Invalid value: cache.local.maxMemory may be at most half of "
+    "api.resources.limits.memory: the process needs the rest"
+)
+_BUDGET = (
+    "spec.cache.semantic.maxErrorRate: Invalid value: maxErrorRate must be above 0%: without a budget for errors remove "
+    "semantic, then only the same question is answered from the cache"
+)
+_AUDITS = (
+    "spec.cache.semantic.auditRate: Invalid value: auditRate must be above 0% and at most 100%: "
+    "without audits nobody knows how many hits are wrong"
+)
+_PERCENT = r"should match '^[0-9]{1,3}(\.[0-9]{1,4})?%$'"
+_TIER = "spec.limits.defaultTier: Invalid value: defaultTier is none of tiers: add it there or name another"
 _TEN_KEYS = dict.fromkeys("abcdefghij", 1)
 
 REFUSED = [
@@ -224,6 +258,55 @@ REFUSED = [
             "it and has no '..'", sources(source(path="a/../../b", volume={"configMap": {"name": "c"}}))),
     Refused("path-absolute", "spec.documents.sources[0].directory.path: Invalid value: a path on a volume is "
             "relative to it and has no '..'", sources(source(path="/a", volume={"configMap": {"name": "c"}}))),
+    Refused("api-keys", "spec.auth.apiKeysSecretRef: Forbidden: apiKeysSecretRef is used only with mode ApiKey: "
+            "remove it or change mode", {"auth": {"mode": "None", "apiKeysSecretRef": KEY}}),
+    Refused("tier-unknown", _TIER, limits(defaultTier="gold", tiers=[{"name": "silver", "requestsPerMinute": 1}])),
+    Refused("tier-none", _TIER, limits(defaultTier="gold")),
+    Refused("tier-twice", 'spec.limits.tiers[1]: Duplicate value: {"name":"a"}',
+            limits(tiers=[{"name": "a", "requestsPerMinute": 1}, {"name": "a", "requestsPerMinute": 2}])),
+    Refused("tier-zero", "spec.limits.tiers[0].requestsPerMinute: Invalid value: 0: spec.limits.tiers[0]."
+            "requestsPerMinute in body should be greater than or equal to 1",
+            limits(tiers=[{"name": "a", "requestsPerMinute": 0}])),
+    Refused("ttl-long", "spec.cache.answers.ttl: Invalid value: ttl may be at most 30d", answers(ttl="31d")),
+    Refused("ttl-long-seconds", "spec.cache.answers.ttl: Invalid value: ttl may be at most 30d",
+            answers(ttl="721h")),
+    Refused("ttl-long-embeddings", "spec.cache.embeddings.ttl: Invalid value: ttl may be at most 30d",
+            {"cache": {"embeddings": {"ttl": "44000m"}}}),
+    Refused("ttl-long-retrieval", "spec.cache.retrieval.ttl: Invalid value: ttl may be at most 30d",
+            {"cache": {"retrieval": {"ttl": "31d"}}}),
+    Refused("ttl-long-documents", "spec.cache.documents.ttl: Invalid value: ttl may be at most 30d",
+            {"cache": {"documents": {"ttl": "999999d"}}}),
+    Refused("stale-long", "spec.cache.answers.staleWhileRevalidate: Invalid value: staleWhileRevalidate may be at "
+            "most 7d", answers(staleWhileRevalidate="169h")),
+    Refused("class-ttl-long", "spec.cache.answers.classes[0].ttl: Invalid value: ttl may be at most 30d",
+            answers(classes=[ttl_class(ttl="31d")])),
+    Refused("class-twice", 'spec.cache.answers.classes[1]: Duplicate value: {"name":"fast"}',
+            answers(classes=[ttl_class(), ttl_class(ttl="2m")])),
+    Refused("class-default", "spec.cache.answers.classes[0].name: Invalid value: default is the class of questions that "
+            "fit no other (its TTL is answers.ttl): choose another name", answers(classes=[ttl_class(name="default")])),
+    Refused("class-no-words", "spec.cache.answers.classes[0].words: Invalid value: 0: spec.cache.answers.classes[0]."
+            "words in body should have at least 1 items", answers(classes=[ttl_class(words=[])])),
+    Refused("class-blank-word", 'spec.cache.answers.classes[0].words[0]: Invalid value: " now": spec.cache.answers.'
+            r"classes[0].words[0] in body should match '^\S(.*\S)?$'", answers(classes=[ttl_class(words=[" now"])])),
+    Refused("class-word-twice", 'spec.cache.answers.classes[0].words[1]: Duplicate value: "now"',
+            answers(classes=[ttl_class(words=["now", "now"])])),
+    Refused("local-above-half", _HALF, {"cache": {"local": {"maxMemory": "600Mi"}}}),
+    Refused("local-above-limit", _HALF,
+            {"cache": {"local": {"maxMemory": "1Gi"}}, **api(resources={"limits": {"memory": "1000M"}})}),
+    Refused("local-default-above-half", _HALF, api(resources={"limits": {"memory": "127Mi"}})),
+    Refused("local-entries", "spec.cache.local.maxEntries: Invalid value: -1: spec.cache.local.maxEntries in body "
+            "should be greater than or equal to 0", {"cache": {"local": {"maxEntries": -1}}}),
+    Refused("budget-zero", _BUDGET, semantic(maxErrorRate="0%")),
+    Refused("budget-zero-fraction", _BUDGET, semantic(maxErrorRate="0.0%")),
+    Refused("budget-large", "spec.cache.semantic.maxErrorRate: Invalid value: maxErrorRate may be at most 20%",
+            semantic(maxErrorRate="20.1%")),
+    Refused("budget-number", 'spec.cache.semantic.maxErrorRate: Invalid value: "number": spec.cache.semantic.'
+            'maxErrorRate in body must be of type string: "number"', semantic(maxErrorRate=0.01)),
+    Refused("budget-text", 'spec.cache.semantic.maxErrorRate: Invalid value: "one": spec.cache.semantic.maxErrorRate '
+            f"in body {_PERCENT}", semantic(maxErrorRate="one")),
+    Refused("audits-zero", _AUDITS, semantic(auditRate="0%")),
+    Refused("audits-many", _AUDITS, semantic(auditRate="101%")),
+    Refused("verifier-url", "spec.cache.semantic.verifier.url: Required value", semantic(verifier={})),
     # changes
     Refused("shards", _SHARDS, redis(managed={"shards": 4}), before={}),
     Refused("replicas-per-shard", _SHARDS, redis(managed={"replicasPerShard": 2}),
@@ -253,7 +336,21 @@ ACCEPTED = [
     Accepted("name-40", name="a" * 40),
     Accepted("null-is-absent", {"llm": None, "api": {"image": None}}),
     Accepted("quantities", api(resources={"requests": {"cpu": 1, "memory": "0.5Gi"}, "limits": {"cpu": "1"}})),
-    Accepted("limits-only", api(resources={"limits": {"memory": "64Mi"}})),
+    Accepted("limits-only", api(resources={"limits": {"memory": "128Mi"}})),
+    Accepted("local-half", {"cache": {"local": {"maxEntries": 0, "maxMemory": "512Mi"}}}),
+    Accepted("local-without-limit", {"cache": {"local": {"maxMemory": "8Gi"}},
+                                     **api(resources={"requests": {"memory": "1Gi"}})}),
+    Accepted("ttls", {"cache": {"answers": {"ttl": "30d", "staleWhileRevalidate": "7d"},
+                                "embeddings": {"ttl": "720h"}, "retrieval": {"ttl": "43200m"},
+                                "documents": {"ttl": "999999s"}}}),
+    Accepted("no-classes", answers(classes=[])),
+    Accepted("own-classes", answers(classes=[ttl_class(), ttl_class(name="slow", words=["for ever", "now"])])),
+    Accepted("semantic", semantic()),
+    Accepted("semantic-bounds", semantic(maxErrorRate="20%", auditRate="100%", verifier={"url": "http://v/score"})),
+    Accepted("semantic-small", semantic(maxErrorRate="0.0001%", auditRate="0.5%")),
+    Accepted("api-keys", {"auth": {"apiKeysSecretRef": KEY}}),
+    Accepted("tiers", limits(defaultTier="a", tiers=[{"name": "a", "requestsPerMinute": 1, "burst": 1}])),
+    Accepted("tiers-no-default", limits(tiers=[{"name": "a", "requestsPerMinute": 600}])),
     Accepted("tolerations", api(tolerations=[
         {"operator": "Exists"}, {"key": "a", "value": "b"},
         {"key": "a", "operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 0},

@@ -18,7 +18,18 @@ DEPLOYMENT_NAMES = st.one_of(
 )
 NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,38}[a-z0-9])?", fullmatch=True)
 DURATIONS = st.builds("{}{}".format, st.integers(1, 999_999), st.sampled_from("smhd"))
-SIZES = st.builds("{}{}".format, st.integers(64, 4096), st.sampled_from(["Mi", "Gi", "M"]))
+SIZES = st.builds("{}{}".format, st.integers(136, 4096), st.sampled_from(["Mi", "Gi", "M"]))
+TTLS = st.sampled_from(["1s", "90s", "45m", "24h", "720h", "30d"])
+CLASSES = st.lists(
+    st.fixed_dictionaries(
+        {
+            "name": st.sampled_from(["live", "config-2", "a"]), "ttl": TTLS,
+            "words": st.lists(st.sampled_from(["now", "right now", "λ"]), min_size=1, unique=True),
+        }
+    ),
+    max_size=3, unique_by=lambda one: one["name"],
+)  # fmt: skip
+PERCENTS = st.sampled_from(["1%", "0.5%", "20%", "12.3456%"])
 IMAGES = st.sampled_from(["redis:8.0", "registry.example:5000/a/b@sha256:" + "0" * 64, "x/y:1"])
 SECRETS = st.fixed_dictionaries(
     {"name": NAMES, "key": st.from_regex(r"[-._a-zA-Z0-9]{1,20}", fullmatch=True)}
@@ -148,9 +159,23 @@ SPECS = some(
     ),
     workers=some(**PLACEMENT),
     auth=st.one_of(
-        some(mode=st.just("ApiKey"), adminKeySecretRef=SECRETS), exactly(mode=st.just("None"))
+        some(mode=st.just("ApiKey"), adminKeySecretRef=SECRETS, apiKeysSecretRef=SECRETS), exactly(mode=st.just("None"))
     ),
-    cache=some(enabled=st.booleans(), answers=some(ttl=DURATIONS), redis=REDIS),
+    limits=some(
+        tiers=st.just(
+            [{"name": "gold", "requestsPerMinute": 600}, {"name": "a", "requestsPerMinute": 1, "burst": 9}]
+        )
+    ),
+    cache=some(
+        enabled=st.booleans(),
+        local=some(maxEntries=st.integers(0, 1_000_000), maxMemory=st.sampled_from(["16Mi", "64M"])),
+        answers=some(ttl=TTLS, classes=CLASSES, staleWhileRevalidate=st.sampled_from(["1m", "7d"])),
+        semantic=some(maxErrorRate=PERCENTS, auditRate=PERCENTS, verifier=exactly(url=URLS)),
+        embeddings=some(ttl=TTLS),
+        retrieval=some(ttl=TTLS),
+        documents=some(ttl=TTLS),
+        redis=REDIS,
+    ),
     vectorStore=some(weaviate=WEAVIATE),
     embedding=EMBEDDING,
     llm=LLM,

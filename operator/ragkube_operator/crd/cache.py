@@ -6,18 +6,19 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
-from ragkube_operator.crd.base import Duration, Endpoint, Image, Part, part
+from ragkube_operator.crd.answers import (
+    AnswerCache,
+    DocumentCache,
+    EmbeddingCache,
+    LocalLevel,
+    RetrievalCache,
+    Semantic,
+)
+from ragkube_operator.crd.base import Endpoint, Image, Part, part
 from ragkube_operator.crd.common import Placement, Resources, SecretKeyRef, Storage, sized
 from ragkube_operator.crd.rules import Rule, UpdateRule, union
 
 REDIS_RESOURCES = {"requests": {"cpu": "50m", "memory": "128Mi"}, "limits": {"memory": "256Mi"}}
-
-
-class AnswerCache(Part):
-    """Cached answers. An answer is never served after a document it depends on has changed."""
-
-    ttl: Duration = "24h"
-    """How long an unused answer is kept at most, like `24h` or `30m`."""
 
 
 class ManagedRedis(Placement):
@@ -124,8 +125,18 @@ class Cache(Part):
 
     enabled: bool = True
     """False: nothing is cached, and no managed Redis runs."""
+    local: LocalLevel = part(LocalLevel)
+    """The level in the memory of each API pod."""
     answers: AnswerCache = part(AnswerCache)
     """Cached answers."""
+    semantic: Semantic | None = None
+    """Answer paraphrases from the cache too; absent: only the same question."""
+    embeddings: EmbeddingCache = part(EmbeddingCache)
+    """Cached vectors of questions."""
+    retrieval: RetrievalCache = part(RetrievalCache)
+    """Cached results of searches."""
+    documents: DocumentCache = part(DocumentCache)
+    """Cached descriptions of documents."""
     redis: Redis = part(Redis)
     """The Redis Cluster that replicas share."""
 

@@ -7,9 +7,10 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ragkube_operator.crd.base import Duration, Image, Part, part
+from ragkube_operator.crd.access import Auth, Limits
+from ragkube_operator.crd.base import Duration, Image, Part, amount, part
 from ragkube_operator.crd.cache import Cache
-from ragkube_operator.crd.common import LocalObject, Placement, Resources, SecretKeyRef, sized
+from ragkube_operator.crd.common import LocalObject, Placement, Resources, sized
 from ragkube_operator.crd.documents import Documents
 from ragkube_operator.crd.models import LLM, Embedding, Retrieval
 from ragkube_operator.crd.rules import Rule, UpdateRule
@@ -59,30 +60,16 @@ class Workers(Placement):
     """Resources of the pod."""
 
 
-class Auth(Part):
-    """Who may use the API."""
-
-    mode: Literal["ApiKey", "None"] = "ApiKey"
-    """`ApiKey`: requests carry a key. `None`: everyone who reaches the Service may do everything."""
-    admin_key_secret_ref: SecretKeyRef | None = None
-    """The administrator's key; absent: the operator generates Secret `<name>-admin-key`, key `key`."""
-
-    rules: ClassVar[tuple[Rule, ...]] = (
-        Rule(
-            cel="self.mode == 'ApiKey' || !has(self.adminKeySecretRef)",
-            message="adminKeySecretRef is used only with mode ApiKey: remove it or change mode",
-            holds=lambda self: self.mode == "ApiKey" or self.admin_key_secret_ref is None,
-            field="adminKeySecretRef",
-            reason="FieldValueForbidden",
-        ),
-    )
-
-
 class Network(Part):
     """NetworkPolicies."""
 
     policy: Literal["Enabled", "Disabled"] = "Enabled"
     """`Enabled`: only our own pods reach Redis and Weaviate; the API is open to the cluster."""
+
+
+def _local_level_fits(spec: RagDeploymentSpec) -> bool:
+    limit = spec.api.resources.limits.get("memory")
+    return limit is None or 2 * amount(spec.cache.local.max_memory) <= amount(limit)
 
 
 class RagDeploymentSpec(Part):
@@ -106,6 +93,8 @@ class RagDeploymentSpec(Part):
     """The worker that follows the sources."""
     auth: Auth = part(Auth)
     """Who may use the API."""
+    limits: Limits = part(Limits)
+    """Rate limits."""
     cache: Cache = part(Cache)
     """Caching of answers."""
     vector_store: VectorStore = part(VectorStore)
@@ -122,6 +111,15 @@ class RagDeploymentSpec(Part):
     """NetworkPolicies."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="!has(self.api.resources.limits) || !('memory' in self.api.resources.limits) || "
+            "quantity(string(self.cache.local.maxMemory)).add(quantity(string(self.cache.local.maxMemory)))"
+            ".compareTo(quantity(string(self.api.resources.limits['memory']))) <= 0",
+            message="cache.local.maxMemory may be at most half of api.resources.limits.memory: "
+            "the process needs the rest",
+            holds=_local_level_fits,
+            field="cache.local.maxMemory",
+        ),
         UpdateRule(
             cel="oldSelf.vectorStore.weaviate.type != 'Managed' || self.vectorStore.weaviate.type == 'Managed' || "
             "oldSelf.deletionPolicy == 'Retain'",

@@ -77,7 +77,8 @@ def _candidates(deployment: RagDeployment) -> list[tuple[SecretKeyRef | None, st
     spec = deployment.spec
     redis, weaviate = spec.cache.redis.external, spec.vector_store.weaviate.external
     found: list[tuple[SecretKeyRef | None, str, Part]] = [
-        (spec.auth.admin_key_secret_ref, "spec.auth.adminKeySecretRef", "api")
+        (spec.auth.admin_key_secret_ref, "spec.auth.adminKeySecretRef", "api"),
+        (spec.auth.api_keys_secret_ref, "spec.auth.apiKeysSecretRef", "api"),
     ]
     if spec.cache.enabled and redis is not None:
         path = "spec.cache.redis.external"
@@ -105,6 +106,7 @@ def referenced_secrets(deployment: RagDeployment) -> list[SecretRef]:
 
 _FILES = {
     "spec.auth.adminKeySecretRef": "admin-key",
+    "spec.auth.apiKeysSecretRef": "api-keys",
     "spec.cache.redis.external.passwordSecretRef": "redis-password",
     "spec.cache.redis.external.caSecretRef": "redis-ca.crt",
     "spec.vectorStore.weaviate.external.apiKeySecretRef": "weaviate-api-key",

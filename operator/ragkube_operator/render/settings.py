@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ragkube_operator.crd import RagDeployment
+from ragkube_operator.crd.access import Limits
+from ragkube_operator.crd.answers import Semantic, share
 from ragkube_operator.crd.base import amount, seconds
 from ragkube_operator.crd.cache import ExternalRedis
 from ragkube_operator.crd.common import SecretKeyRef
@@ -41,7 +43,6 @@ def _present(**values: Any) -> dict[str, Any]:
 def settings(deployment: RagDeployment) -> dict[str, Any]:
     """The settings of API and worker pods."""
     spec, files = deployment.spec, _Files()
-    secure = spec.auth.mode == "ApiKey"
     timeout = seconds(spec.api.request_timeout)
     return {
         **_shared(deployment, files),
@@ -55,9 +56,7 @@ def settings(deployment: RagDeployment) -> dict[str, Any]:
             "request_timeout_seconds": timeout,
             "slow_request_seconds": seconds(spec.api.slow_request_threshold),
         },
-        "auth": {"mode": "api-key", "admin_key_file": f"{DIRECTORY}/admin-key"}
-        if secure
-        else {"mode": "none"},
+        "auth": _auth(deployment, files),
         "store": _store(deployment, files),
         "cache": _cache(deployment, files),
         "documents": _documents(deployment, [_source(s, _mounted(s)) for s in spec.documents.sources]),
@@ -99,11 +98,20 @@ def local_settings(
     }
 
 
+def _auth(deployment: RagDeployment, files: _Files) -> dict[str, Any]:
+    auth = deployment.spec.auth
+    if auth.mode == "None":
+        return {"mode": "none"}
+    keys = files.path("api-keys", auth.api_keys_secret_ref)
+    return _present(mode="api-key", admin_key_file=f"{DIRECTORY}/admin-key", keys_file=keys)
+
+
 def _shared(deployment: RagDeployment, files: _Files) -> dict[str, Any]:
     retrieval = deployment.spec.retrieval
     return {
         "version": 1,
         "deployment": deployment.name,
+        "limits": _limits(deployment.spec.limits),
         "embedding": _embedding(deployment, files),
         "llm": _llm(deployment, files),
         "retrieval": {
@@ -117,10 +125,16 @@ def _shared(deployment: RagDeployment, files: _Files) -> dict[str, Any]:
 def _local_auth(deployment: RagDeployment, data: Path, files: _Files) -> dict[str, Any]:
     """Open on the loopback interface unless the file says otherwise itself: a default does not count."""
     auth = deployment.spec.auth
-    if auth.mode == "None" or ("mode" not in auth.model_fields_set and auth.admin_key_secret_ref is None):
+    if auth.mode == "None" or not auth.model_fields_set:
         return {"mode": "none"}
     key = files.path("admin-key", auth.admin_key_secret_ref) or str(data / "admin-key")
-    return {"mode": "api-key", "admin_key_file": key}
+    keys = files.path("api-keys", auth.api_keys_secret_ref)
+    return _present(mode="api-key", admin_key_file=key, keys_file=keys)
+
+
+def _limits(limits: Limits) -> dict[str, Any]:
+    tiers = {t.name: {"requests_per_minute": t.requests_per_minute, "burst": t.at_once} for t in limits.tiers}
+    return _present(tiers=tiers, default_tier=limits.default_tier)
 
 
 def _embedding(deployment: RagDeployment, files: _Files) -> dict[str, Any]:
@@ -200,11 +214,31 @@ def _own_prefix(deployment: RagDeployment) -> str:
 
 def _cache(deployment: RagDeployment, files: _Files, *, local: bool = False) -> dict[str, Any]:
     cache = deployment.spec.cache
+    answers, stale = cache.answers, cache.answers.stale_while_revalidate
     return {
         "enabled": cache.enabled,
-        "answer_ttl_seconds": seconds(cache.answers.ttl),
         "backend": _cache_backend(deployment, files, local=local),
+        "local": {"max_entries": cache.local.max_entries, "max_bytes": int(amount(cache.local.max_memory))},
+        "answer_ttl_seconds": seconds(answers.ttl),
+        "classes": [
+            {"name": c.name, "ttl_seconds": seconds(c.ttl), "words": list(c.words)} for c in answers.classes
+        ],
+        "stale_while_revalidate_seconds": seconds(stale) if stale is not None else 0,
+        "embedding_ttl_seconds": seconds(cache.embeddings.ttl),
+        "retrieval_ttl_seconds": seconds(cache.retrieval.ttl),
+        "document_ttl_seconds": seconds(cache.documents.ttl),
+        **({} if cache.semantic is None else {"semantic": _semantic(cache.semantic)}),
     }
+
+
+def _semantic(semantic: Semantic) -> dict[str, Any]:
+    verifier = semantic.verifier
+    return _present(
+        max_error_rate=share(semantic.max_error_rate),
+        audit_rate=share(semantic.audit_rate),
+        verifier_url=verifier.url if verifier is not None else None,
+        verifier_threshold=verifier.threshold if verifier is not None else None,
+    )
 
 
 def _cache_backend(deployment: RagDeployment, files: _Files, *, local: bool) -> dict[str, Any]:
