@@ -36,6 +36,10 @@ class KubeError(OperatorError):
         return self.status in {400, 403, 422} and "being terminated" not in self.message
 
 
+class NotLeadingError(OperatorError):
+    """This instance must not write any more: its Lease has run out or was given back."""
+
+
 class StalledError(OperatorError):
     """The resource cannot make progress until somebody changes something; ``reason`` is a condition reason."""
 

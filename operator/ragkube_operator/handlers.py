@@ -36,13 +36,13 @@ def registry(workers: Workers[Key], login: Callable[[], Any]) -> kopf.OperatorRe
     async def cleanup(**_: Any) -> None:
         await workers.stop()
 
-    async def changed(body: Mapping[str, Any], **_: Any) -> None:
-        workers.wake(resource_key(body))
+    async def changed(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002  # kopf's name
+        _tell(workers, resource_key(body), calm=type is None and finished(body))
 
-    async def child_changed(body: Mapping[str, Any], **_: Any) -> None:
+    async def child_changed(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         key = owner_key(body)
         if key is not None:
-            workers.wake(key)
+            _tell(workers, key, calm=type is None and settled(body))
 
     kopf.on.login(registry=result)(authenticate)
     kopf.on.cleanup(registry=result)(cleanup)
@@ -52,13 +52,47 @@ def registry(workers: Workers[Key], login: Callable[[], Any]) -> kopf.OperatorRe
     return result
 
 
+def _tell(workers: Workers[Key], key: Key, *, calm: bool) -> None:
+    """What a list shows and needs nothing is looked at in turn; everything else at once."""
+    if calm:
+        workers.look(key)
+    else:
+        workers.wake(key)
+
+
+def finished(body: Mapping[str, Any]) -> bool:
+    """Whether a RagDeployment was Ready when an operator saw this very spec."""
+    conditions = (body.get("status") or {}).get("conditions") or []
+    return any(
+        item["type"] == "Ready"
+        and item["status"] == "True"
+        and item.get("observedGeneration") == body["metadata"].get("generation")
+        for item in conditions
+    )
+
+
+def settled(body: Mapping[str, Any]) -> bool:
+    """Whether a child is as its own spec says, as far as it tells: workloads count their pods."""
+    status, wanted = body.get("status") or {}, (body.get("spec") or {}).get("replicas")
+    if wanted is None or "deletionTimestamp" in body["metadata"]:
+        return "deletionTimestamp" not in body["metadata"]
+    current = bool(status.get("observedGeneration") == body["metadata"].get("generation"))
+    return current and status.get("readyReplicas", 0) == wanted
+
+
 def settings() -> kopf.OperatorSettings:
     """kopf without anything that writes."""
     result = kopf.OperatorSettings()
     result.posting.enabled = False
     result.scanning.disabled = True
     result.watching.server_timeout = 300
-    result.watching.inactivity_timeout = 330
+    # the API server sends a bookmark about once a minute: a connection without one is dead
+    result.watching.inactivity_timeout = 150
+    # short pauses, so that an API server that comes back is noticed soon; after the last one everything starts anew
+    result.networking.error_backoffs = (1, 1, 2, 3, 4, 4, 4, 4)
+    result.networking.enforce_retry_after = True
+    result.networking.connect_timeout = 5
+    result.networking.request_timeout = 60
     for group, plural in CHILDREN:
         result.watching.label_selectors[partial(_is, group, plural)] = MANAGED_BY
     return result

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from time import monotonic
-from typing import Any
+from typing import Any, NamedTuple, Protocol
 from urllib.parse import quote
 
 import aiohttp
@@ -15,7 +16,7 @@ from kubernetes.aio import config
 from kubernetes.aio.client.api_client import ApiClient
 from kubernetes.aio.client.configuration import Configuration
 
-from ragkube_operator.errors import ConfigurationError, KubeError
+from ragkube_operator.errors import ConfigurationError, KubeError, NotLeadingError
 from ragkube_operator.metrics import Metrics
 
 Manifest = dict[str, Any]
@@ -28,7 +29,13 @@ FIELD_MANAGER = "ragkube"
 USER_AGENT = "ragkube-operator"
 _APPLY = "application/apply-patch+yaml"
 _DISCOVERY_SECONDS = 60.0
-_TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+_TIMEOUT_SECONDS = 30.0
+_CONNECT_SECONDS = 5.0
+PARALLEL_REQUESTS = 16
+"""Connections to the API server at most, so that a restart of the operator is no storm."""
+THROTTLED_TRIES = 4
+"""How often a request that is answered 429 is sent, each time after the pause that the API server asks for."""
+_THROTTLED_SECONDS = (1.0, 15.0)
 
 
 @dataclass(frozen=True)
@@ -64,6 +71,7 @@ class Resource:
 async def configuration(kubeconfig: str | None, context: str | None = None) -> Configuration:
     """The address and the credentials: of a kubeconfig when given, of the pod otherwise."""
     result = Configuration()
+    result.connection_pool_maxsize = PARALLEL_REQUESTS
     try:
         if kubeconfig:
             await _load_file(config_file=kubeconfig, context=context, client_configuration=result)
@@ -101,22 +109,42 @@ async def credentials(settings: Configuration) -> Credentials:
     )
 
 
+class WriteFence(Protocol):
+    """Says whether this process may still write."""
+
+    @property
+    def left(self) -> float:
+        """Seconds; at most zero when it must not write."""
+
+
 @asynccontextmanager
-async def connect(settings: Configuration, metrics: Metrics) -> AsyncIterator[Kube]:
-    """A client that is closed at the end."""
+async def connect(
+    settings: Configuration, metrics: Metrics, fence: WriteFence | None = None
+) -> AsyncIterator[Kube]:
+    """A client that is closed at the end; with a fence it writes only while that is open."""
     async with ApiClient(settings) as api:
         api.user_agent = USER_AGENT
-        yield Kube(api, metrics)
+        yield Kube(api, metrics, fence)
 
 
 class Kube:
-    """A thin client: one method per verb, every request counted."""
+    """A thin client: one method per verb, every request counted.
 
-    def __init__(self, api: ApiClient, metrics: Metrics) -> None:
+    Raises:
+        NotLeadingError: a write after the fence was closed; it was not sent.
+    """
+
+    def __init__(self, api: ApiClient, metrics: Metrics, fence: WriteFence | None = None) -> None:
         self._api = api
         self._metrics = metrics
+        self._fence = fence
         self._kinds: dict[Kind, Resource] = {}
         self._looked: dict[str, float] = {}
+
+    @property
+    def writable(self) -> bool:
+        """Whether this process may change anything now."""
+        return self._fence is None or self._fence.left > 0
 
     async def get(self, kind: Kind, namespace: str | None, name: str) -> Manifest | None:
         """The live object, or None."""
@@ -222,18 +250,53 @@ class Kube:
         content: str = "application/json",
     ) -> Manifest:
         headers = {"Accept": "application/json", "Content-Type": content}
-        method, url, header, payload, _ = await self._api.param_serialize(
-            method, path, {}, query or [], headers, body, auth_settings=["BearerToken"]
-        )
-        status, text = 0, b""
+        for attempt in range(1, THROTTLED_TRIES + 1):
+            request = await self._api.param_serialize(
+                method, path, {}, query or [], headers, body, auth_settings=["BearerToken"]
+            )
+            answer = await self._send(verb, kind, request)
+            if answer.status != 429 or attempt == THROTTLED_TRIES:
+                break
+            await asyncio.sleep(answer.pause)
+        return _decode(answer.status, answer.text)
+
+    async def _send(self, verb: str, kind: Kind, request: tuple[Any, ...]) -> _Answer:
+        method, url, header, payload, _ = request
+        timeout = aiohttp.ClientTimeout(total=self._time_for(method), connect=_CONNECT_SECONDS)
+        status, started = 0, monotonic()
         try:
-            answer: Any = await self._api.call_api(method, url, header, payload, _request_timeout=_TIMEOUT)
-            status, text = answer.status, await answer.read()
+            found: Any = await self._api.call_api(method, url, header, payload, _request_timeout=timeout)
+            status = found.status
+            return _Answer(status, await found.read(), _pause(found.headers.get("Retry-After")))
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             raise KubeError(0, "Unreachable", f"{type(error).__name__}: {error}") from error
         finally:
             self._metrics.requests.labels(verb, kind.kind, str(status)).inc()
-        return _decode(status, text)
+            self._metrics.request_seconds.labels(verb).observe(monotonic() - started)
+
+    def _time_for(self, method: str) -> float:
+        """A write ends before the Lease does: the next leader never races with it."""
+        if method == "GET" or self._fence is None:
+            return _TIMEOUT_SECONDS
+        left = self._fence.left
+        if left <= 0:
+            raise NotLeadingError("this instance does not hold the Lease any more")
+        return min(left, _TIMEOUT_SECONDS)
+
+
+class _Answer(NamedTuple):
+    status: int
+    text: bytes
+    pause: float
+
+
+def _pause(retry_after: str | None) -> float:
+    """How long the API server asks us to wait, in seconds and within reason."""
+    shortest, longest = _THROTTLED_SECONDS
+    try:
+        return min(longest, max(shortest, float(retry_after or 0)))
+    except ValueError:
+        return shortest
 
 
 def _base(api_version: str) -> str:

@@ -54,6 +54,45 @@ class Metrics:
             ["step"],
             registry=self.registry,
         )
+        self.request_seconds = Histogram(
+            "ragkube_operator_kube_request_seconds",
+            "Duration of requests to the API server, watches not counted",
+            ["verb"],
+            registry=self.registry,
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30),
+        )
+        self.queue = Gauge(
+            "ragkube_operator_queue_depth",
+            "Resources that are due and wait for a pass",
+            registry=self.registry,
+        )
+        self.waited = Histogram(
+            "ragkube_operator_queue_seconds",
+            "Time from being due to the start of the pass",
+            registry=self.registry,
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
+        )
+        self.leader = Gauge(
+            "ragkube_operator_leader",
+            "1 in the instance that is active, 0 in those that stand by",
+            registry=self.registry,
+        )
+        self.elections = Counter(
+            "ragkube_operator_elections_total",
+            "How often this instance became the leader",
+            registry=self.registry,
+        )
+        self.watch_failures = Counter(
+            "ragkube_operator_watch_failures_total",
+            "How often watching had to start from nothing, because the API server failed for long",
+            registry=self.registry,
+        )
+
+    def forget_resources(self) -> None:
+        """An instance that stands by says nothing of resources."""
+        self.ready.clear()
+        self.resources.set(0)
+        self.queue.set(0)
 
     def exposition(self) -> bytes:
         """Everything in Prometheus' text format."""

@@ -126,7 +126,7 @@ class Reconciler:
             store,
             outcome,
             live.get("status") or {},
-            act=not deployment.spec.paused,
+            act=not deployment.spec.paused and self._kube.writable,
         )
         seen = await observer.parts(secrets)
         fields = {

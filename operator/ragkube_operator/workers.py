@@ -21,6 +21,8 @@ K = TypeVar("K")
 COALESCE_SECONDS = 0.1
 BACKOFF_SECONDS = (0.5, 60.0)
 PARALLEL_PASSES = 8
+LOOKS_PER_SECOND = 10.0
+"""How fast resources that seem to need nothing are looked at after a (re)start."""
 _JITTER = 0.1
 
 
@@ -28,6 +30,7 @@ _JITTER = 0.1
 class _Worker:
     wake: asyncio.Event = field(default_factory=asyncio.Event)
     failures: int = 0
+    due: float = field(default_factory=monotonic)
     task: asyncio.Task[None] | None = None
 
 
@@ -38,22 +41,41 @@ class Workers(Generic[K]):
         self._reconcile = reconcile
         self._metrics = metrics
         self._workers: dict[K, _Worker] = {}
+        self._planned: dict[K, asyncio.TimerHandle] = {}
+        self._next_look = 0.0
         self._slots = asyncio.Semaphore(PARALLEL_PASSES)
         self._stopping = False
 
     def wake(self, key: K) -> None:
         """Ask for a pass soon; many calls in a row make one pass."""
+        planned = self._planned.pop(key, None)
+        if planned is not None:
+            planned.cancel()
         if self._stopping:
             return
         worker = self._workers.get(key)
         if worker is None:
             worker = self._workers[key] = _Worker()
             self._start(key, worker)
-        worker.wake.set()
+        if not worker.wake.is_set():
+            worker.due = monotonic()
+            worker.wake.set()
+
+    def look(self, key: K, *, only_new: bool = False) -> None:
+        """Ask for a pass in turn: many of these are spread over time, and no change waits behind them."""
+        if self._stopping or key in self._planned or (only_new and key in self._workers):
+            return
+        loop = asyncio.get_running_loop()
+        self._next_look = max(self._next_look, loop.time()) + 1 / LOOKS_PER_SECOND
+        self._planned[key] = loop.call_at(self._next_look, self.wake, key)
+        self._count()
 
     async def stop(self) -> None:
         """End every worker between or within its passes; a later process goes on from what is there."""
         self._stopping = True
+        for handle in self._planned.values():
+            handle.cancel()
+        self._planned.clear()
         tasks = [worker.task for worker in self._workers.values() if worker.task is not None]
         for task in tasks:
             task.cancel()
@@ -64,10 +86,13 @@ class Workers(Generic[K]):
         """How many resources are looked after."""
         return len(self._workers)
 
+    def _count(self) -> None:
+        self._metrics.resources.set(len(self._workers.keys() | self._planned.keys()))
+
     def _start(self, key: K, worker: _Worker) -> None:
         worker.task = asyncio.create_task(self._work(key, worker), name=f"reconcile {key}")
         worker.task.add_done_callback(lambda task: self._ended(key, worker, task))
-        self._metrics.resources.set(len(self._workers))
+        self._count()
 
     def _ended(self, key: K, worker: _Worker, task: asyncio.Task[None]) -> None:
         """A worker that died of a bug is told in the log and started again, more slowly each time."""
@@ -79,7 +104,7 @@ class Workers(Generic[K]):
             self._start(key, worker)
             return
         self._workers.pop(key, None)
-        self._metrics.resources.set(len(self._workers))
+        self._count()
 
     async def _work(self, key: K, worker: _Worker) -> None:
         if worker.failures:
@@ -92,17 +117,25 @@ class Workers(Generic[K]):
             await self._pause(worker, delay or 0)
 
     async def _pass(self, key: K, worker: _Worker) -> float | None:
-        async with self._slots:
-            started = monotonic()
-            try:
-                delay = await self._reconcile(key)
-            except OperatorError as error:
-                worker.failures += 1
-                self._metrics.passes.labels("error").inc()
-                log.warning("pass_failed", key=str(key), error=str(error), failures=worker.failures)
-                return backoff(worker.failures)
-            finally:
-                self._metrics.seconds.observe(monotonic() - started)
+        with self._metrics.queue.track_inprogress():
+            await self._slots.acquire()
+        started = monotonic()
+        self._metrics.waited.observe(max(0.0, started - worker.due))
+        try:
+            return await self._timed(key, worker, started)
+        finally:
+            self._slots.release()
+
+    async def _timed(self, key: K, worker: _Worker, started: float) -> float | None:
+        try:
+            delay = await self._reconcile(key)
+        except OperatorError as error:
+            worker.failures += 1
+            self._metrics.passes.labels("error").inc()
+            log.warning("pass_failed", key=str(key), error=str(error), failures=worker.failures)
+            return backoff(worker.failures)
+        finally:
+            self._metrics.seconds.observe(monotonic() - started)
         worker.failures = 0
         self._metrics.passes.labels("ok").inc()
         return delay if delay is None else delay * random.uniform(1 - _JITTER, 1 + _JITTER)  # noqa: S311
@@ -111,11 +144,13 @@ class Workers(Generic[K]):
         """Sleep until it is time or somebody wakes us; a failing resource is not hurried by events."""
         if worker.failures:
             await asyncio.sleep(delay)
+            worker.due = monotonic()
             return
         try:
             async with asyncio.timeout(delay):
                 await worker.wake.wait()
         except TimeoutError:
+            worker.due = monotonic()
             return
         await asyncio.sleep(COALESCE_SECONDS)
 

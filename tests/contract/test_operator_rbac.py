@@ -12,6 +12,7 @@ from ragkube_operator.crd import GROUP, PLURAL
 from ragkube_operator.engine import POD, RANKED_KINDS, SECRET, VOLUME_CLAIM
 from ragkube_operator.handlers import CHILDREN
 from ragkube_operator.kube import Kind
+from ragkube_operator.leader import LEASE
 
 Right = tuple[str, str, str]
 
@@ -53,6 +54,14 @@ def test_the_cluster_role_grants_what_the_code_touches_and_nothing_more(reposito
     assert granted(role) == needed()
 
 
+@pytest.mark.proves("S6", "K13")
+def test_the_lease_is_granted_in_the_operators_namespace_only(repository: Path) -> None:
+    role, binding = documents(repository / "manifests" / "rbac" / "lease-role.yaml")
+    assert (role["kind"], binding["kind"]) == ("Role", "RoleBinding")
+    assert role["metadata"]["namespace"] == "ragkube-system"
+    assert granted(role) == {(*plural(LEASE), verb) for verb in ("get", "create", "patch")}
+
+
 @pytest.mark.proves("S6")
 def test_secrets_are_never_listed_and_nothing_is_a_wildcard(repository: Path) -> None:
     for path in (repository / "manifests" / "rbac").glob("*role*.yaml"):
@@ -90,4 +99,4 @@ def test_the_operators_pod_is_restricted(repository: Path) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert container["imagePullPolicy"] == "IfNotPresent"
-    assert container["resources"]["limits"]["memory"] == "256Mi"
+    assert container["resources"]["limits"]["memory"] == "384Mi"

@@ -7,8 +7,9 @@ import os
 import ssl
 import subprocess
 import sys
+import urllib.error
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -141,9 +142,11 @@ class ControlPlane:
         return self.write_kubeconfig("operator", token)
 
     def operator_requests(self, *, writes: bool) -> list[dict[str, Any]]:
-        """What the operator asked of the API server, as the API server counted it."""
+        """What the operator asked of the API server, as the API server counted it; its Lease not counted."""
         lines = self.audit_log.read_text().splitlines() if self.audit_log.exists() else []
-        entries = [json.loads(line) for line in lines]
+        entries = [
+            entry for line in lines if '"resource":"leases"' not in line for entry in [json.loads(line)]
+        ]
         return [entry for entry in entries if (entry["verb"] not in READS) is writes]
 
 
@@ -157,10 +160,10 @@ class OperatorProcess:
     _process: Process | None = None
 
     def start(self) -> None:
-        health, self.metrics_port = free_ports(2)
+        self.health_port, self.metrics_port = free_ports(2)
         env = {
             "RAGKUBE_KUBECONFIG": str(self.kubeconfig),
-            "RAGKUBE_HEALTH_ADDRESS": f"127.0.0.1:{health}",
+            "RAGKUBE_HEALTH_ADDRESS": f"127.0.0.1:{self.health_port}",
             "RAGKUBE_METRICS_ADDRESS": f"127.0.0.1:{self.metrics_port}",
             "PYTHONPATH": str(REPOSITORY / "operator"),
             **self.options,
@@ -168,19 +171,41 @@ class OperatorProcess:
         self._process = Process([sys.executable, "-m", "ragkube_operator"], self.folder / "operator.log", env)
         self._process.start()
 
+    @property
+    def process(self) -> Process:
+        assert self._process is not None
+        return self._process
+
     def kill(self) -> None:
         if self._process is not None:
             self._process.kill()
 
-    def metric(self, name: str) -> float:
-        """The sum of a metric's samples; 0 while the process does not answer."""
+    def probe(self, path: str) -> tuple[int, dict[str, Any]]:
+        """What the kubelet would see; (0, {}) while nothing listens."""
+        url = f"http://127.0.0.1:{self.health_port}{path}"
+        try:
+            with urllib.request.urlopen(url, timeout=5) as answer:
+                return int(answer.status), json.load(answer)
+        except urllib.error.HTTPError as error:
+            return error.code, json.load(error)
+        except OSError:
+            return 0, {}
+
+    @property
+    def leading(self) -> bool:
+        return self.metric("ragkube_operator_leader") == 1
+
+    def metric(self, name: str, keep: Callable[[str], bool] = lambda _: True) -> float:
+        """The sum of a metric's samples (of those whose line is kept); 0 while the process does not answer."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self.metrics_port}/metrics", timeout=5) as answer:
                 lines = answer.read().decode().splitlines()
         except OSError:
             return 0
         return sum(
-            float(line.rpartition(" ")[2]) for line in lines if line.split("{")[0].split(" ")[0] == name
+            float(line.rpartition(" ")[2])
+            for line in lines
+            if line.split("{")[0].split(" ")[0] == name and keep(line)
         )
 
     def log(self) -> str:

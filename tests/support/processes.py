@@ -103,6 +103,16 @@ class Process:
             self._running.wait()
             self._running = None
 
+    def terminate(self, seconds: float = 15) -> int:
+        """Ask it to end, as the kubelet does; its exit code (-9 when it had to be killed)."""
+        assert self._running is not None
+        self._running.terminate()
+        try:
+            return self._running.wait(seconds)
+        except subprocess.TimeoutExpired:
+            self._running.kill()
+            return self._running.wait()
+
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
 

@@ -10,11 +10,12 @@ from typing import Any
 import pytest
 
 from ragkube_operator import __main__ as program
-from ragkube_operator.__main__ import Options
+from ragkube_operator import options as settings_module
 from ragkube_operator.errors import ConfigurationError
-from ragkube_operator.handlers import owner_key, resource_key, settings
+from ragkube_operator.handlers import finished, owner_key, resource_key, settings, settled
 from ragkube_operator.kube import Credentials
 from ragkube_operator.metrics import Metrics
+from ragkube_operator.options import LeaseRef, Options
 from ragkube_operator.reconciler import Key
 from ragkube_operator.redis_client import Access
 
@@ -31,24 +32,38 @@ def test_namespaces_are_named_with_commas() -> None:
 
 
 @pytest.mark.parametrize(
-    ("variable", "value"), [("RAGKUBE_LOG_LEVEL", "loud"), ("RAGKUBE_METRICS_ADDRESS", "nowhere")]
+    ("variable", "value"),
+    [
+        ("RAGKUBE_LOG_LEVEL", "loud"),
+        ("RAGKUBE_METRICS_ADDRESS", "nowhere"),
+        ("RAGKUBE_HEALTH_ADDRESS", "nowhere"),
+        ("RAGKUBE_LEASE", "only-a-name"),
+        ("RAGKUBE_LEASE", "/name"),
+    ],
 )
 def test_a_wrong_variable_is_named(variable: str, value: str) -> None:
     with pytest.raises(ConfigurationError, match=variable):
         Options.read({variable: value})
 
 
+def test_outside_a_cluster_there_is_no_lease_unless_it_is_named() -> None:
+    assert Options.read({}).lease is None
+    assert Options.read({"RAGKUBE_LEASE": "none"}).lease is None
+    assert Options.read({"RAGKUBE_LEASE": "system/op"}).lease == LeaseRef("system", "op")
+
+
 def test_a_wrong_variable_ends_the_process_with_a_sentence(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("RAGKUBE_LOG_LEVEL", "loud")
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     assert program.main() == 2
     assert capsys.readouterr().err.startswith("ragkube-operator: RAGKUBE_LOG_LEVEL is 'loud'")
 
 
 def test_every_variable_and_metric_is_documented(repository: Path) -> None:
     text = (repository / "docs" / "operator.md").read_text()
-    variables = set(re.findall(r'"(RAGKUBE_\w+)"', inspect.getsource(program)))
+    variables = set(re.findall(r'"(RAGKUBE_\w+)"', inspect.getsource(settings_module)))
     assert set(re.findall(r"^\| `(RAGKUBE_\w+)`", text, flags=re.MULTILINE)) == variables
     families = {family.name: family.type for family in Metrics().registry.collect()}
     ours = {name for name in families if name.startswith("ragkube_operator_")}
@@ -68,6 +83,25 @@ def test_events_wake_the_resource_that_an_object_belongs_to() -> None:
     assert owner_key(child()) is None
     foreign = {**reference, "apiVersion": "example.com/v1"}
     assert owner_key(child(ownerReferences=[foreign])) is None
+
+
+def listed(status: str, seen: int) -> dict[str, Any]:
+    condition = {"type": "Ready", "status": status, "observedGeneration": seen}
+    return {"metadata": {"generation": 2}, "status": {"conditions": [condition]}}
+
+
+def test_after_a_start_what_was_ready_may_wait_and_the_rest_may_not() -> None:
+    assert finished(listed("True", 2))
+    assert not finished(listed("True", 1))
+    assert not finished(listed("False", 2))
+    assert not finished({"metadata": {"generation": 1}})
+    whole = {"observedGeneration": 1, "readyReplicas": 3}
+    workload = {"metadata": {"generation": 1}, "spec": {"replicas": 3}, "status": whole}
+    assert settled(workload)
+    assert not settled({**workload, "status": {**whole, "readyReplicas": 2}})
+    assert not settled({**workload, "metadata": {"generation": 2}})
+    assert settled(child())
+    assert not settled(child(deletionTimestamp="now"))
 
 
 def test_kopf_writes_nothing_and_watches_only_what_is_ours() -> None:

@@ -109,6 +109,50 @@ async def test_stopping_ends_a_pass_in_the_middle_and_accepts_no_more() -> None:
     assert len(pool) == 0
 
 
+@pytest.mark.proves("K13")
+async def test_looks_are_spread_and_a_change_does_not_wait_behind_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(workers, "LOOKS_PER_SECOND", 50.0)
+    passes: list[str] = []
+
+    async def reconcile(key: str) -> float:
+        passes.append(key)
+        return 60
+
+    metrics = Metrics()
+    pool = Workers[str](reconcile, metrics)
+    for number in range(40):
+        pool.look(f"calm-{number}")
+        pool.look(f"calm-{number}")
+    pool.wake("changed")
+    pool.wake("calm-39")
+    await until(lambda: len(passes) >= 2)
+    assert set(passes[:3]) >= {"changed", "calm-39"}
+    assert len(passes) < 10
+    assert metrics.registry.get_sample_value("ragkube_operator_resources") == 41
+    await until(lambda: len(passes) == 41)
+    assert len(set(passes)) == 41
+    await pool.stop()
+
+
+async def test_a_known_resource_is_looked_at_again_but_not_by_the_sweep() -> None:
+    passes: list[str] = []
+
+    async def reconcile(key: str) -> float:
+        passes.append(key)
+        return 60
+
+    pool = Workers[str](reconcile, Metrics())
+    pool.wake("a")
+    await until(lambda: len(passes) == 1)
+    pool.look("a", only_new=True)
+    assert not pool._planned
+    pool.look("a")
+    await until(lambda: len(passes) == 2)
+    await pool.stop()
+
+
 def test_backoff_doubles_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "BACKOFF_SECONDS", (0.5, 60.0))
     assert 0.3 < backoff(1) < 0.7
