@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
@@ -10,8 +11,10 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from ragkube_api.services.answer_keys import normalise
+from ragkube_api.services.tags import AUTOMATIC, MAX_TAGS
 
 QUESTION_MIN, QUESTION_MAX = 3, 1000
+_TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
 _MAX_FILTERS, _MAX_ALTERNATIVES, _MAX_FILTER_CHARACTERS = 16, 100, 1024
 
 _SCALAR_SCHEMA = [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]
@@ -49,6 +52,16 @@ def _scalar(value: Any) -> str | int | float | bool:
     raise PydanticCustomError("filter", message, {"most": _MAX_FILTER_CHARACTERS})
 
 
+def _tag(text: str) -> str:
+    if not _TAG.fullmatch(text):
+        raise PydanticCustomError(
+            "tag", "a tag has 1 to 64 letters, digits and . _ : / - and begins with a letter or digit"
+        )
+    if text.startswith(AUTOMATIC):
+        raise PydanticCustomError("tag", "{names} are set by ragkube itself", {"names": ", ".join(AUTOMATIC)})
+    return text
+
+
 class _Request(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
 
@@ -81,6 +94,10 @@ class QueryRequest(_Request):
     )  # fmt: skip
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(
         default=None, description="One of the models the deployment allows."
+    )
+    tags: Annotated[list[Annotated[str, AfterValidator(_tag)]], Field(max_length=MAX_TAGS)] = Field(
+        default_factory=list,
+        description="The cached answer can be cleared by them; they do not change what is answered.",
     )
 
 

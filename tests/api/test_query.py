@@ -113,6 +113,11 @@ async def test_tenants_see_only_their_own_documents(app: RunningApp) -> None:
         ({"question": "what?", "filters": {"a": {"b": 1}}}, "filters.a"),
         ({"question": "what?", "filters": {"a": []}}, "filters.a"),
         ({"question": "what?", "model": "claude-unheard-of"}, "model"),
+        ({"question": "what?", "tags": "a"}, "tags"),
+        ({"question": "what?", "tags": list("abcdefghi")}, "tags"),
+        ({"question": "what?", "tags": ["release-1.2", "a/b:c_d"]}, ""),
+        ({"question": "what?", "tags": ["x", "two words"]}, "tags.1"),
+        ({"question": "what?", "tags": ["class:mine"]}, "tags.0"),
         ({"question": "what?", "stream": True}, "stream"),
         ({"question": "what?", "Question": "twice"}, "Question"),
     ],
@@ -172,7 +177,7 @@ async def test_the_openapi_document_describes_the_request(app: RunningApp) -> No
 
     body = document["paths"]["/v1/query"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert body["additionalProperties"] is False
-    assert set(body["properties"]) == {"question", "k", "alpha", "filters", "model"}
+    assert set(body["properties"]) == {"question", "k", "alpha", "filters", "model", "tags"}
     assert body["required"] == ["question"]
     json.dumps(document)
     assert (await app.client.get("/docs")).status_code == 200

@@ -29,7 +29,7 @@ valid = st.fixed_dictionaries(
 )
 mostly_wrong = st.fixed_dictionaries(
     {},
-    optional={"question": anything, "k": anything, "alpha": anything, "filters": anything, "model": anything, "x": anything},
+    optional={"question": anything, "k": anything, "alpha": anything, "filters": anything, "model": anything, "tags": anything, "x": anything},
 )  # fmt: skip
 
 

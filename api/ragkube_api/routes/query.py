@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Set as AbstractSet
 from typing import Final
 
 from fastapi import APIRouter, Request
@@ -50,7 +51,8 @@ async def query(request: Request, runtime: AppRuntime, tenant: ReadTenant) -> Re
     """Answer from the tenant's documents, with citations."""
     started = time.perf_counter()
     body = await _body(request, runtime.settings.server.request_timeout_seconds)
-    question = _question(body, tenant, request, runtime.settings.retrieval)
+    control = {part.strip().lower() for part in request.headers.get("cache-control", "").split(",")}
+    question = question_of(body, tenant, runtime.settings.retrieval, control)
     answer = await runtime.answering.answer(question)
     request.state.facts["cache"] = answer.cache.status
     if answer.degraded:
@@ -72,8 +74,10 @@ async def _body(request: Request, seconds: float) -> QueryRequest:
         raise problem from error
 
 
-def _question(body: QueryRequest, tenant: str, request: Request, defaults: RetrievalSettings) -> Question:
-    control = {part.strip().lower() for part in request.headers.get("cache-control", "").split(",")}
+def question_of(
+    body: QueryRequest, tenant: str, defaults: RetrievalSettings, control: AbstractSet[str] = frozenset()
+) -> Question:
+    """The question with what the request left open filled in; ``control``: directives of Cache-Control."""
     return Question(
         tenant=tenant,
         text=body.question,
@@ -83,4 +87,5 @@ def _question(body: QueryRequest, tenant: str, request: Request, defaults: Retri
         model=body.model,
         read_cache=not control & {"no-cache", "no-store"},
         write_cache="no-store" not in control,
+        tags=tuple(body.tags),
     )

@@ -41,6 +41,7 @@ class Question:
     model: str | None = None
     read_cache: bool = True
     write_cache: bool = True
+    tags: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
