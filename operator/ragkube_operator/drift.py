@@ -22,7 +22,7 @@ _MERGE_KEYS: Mapping[str, tuple[str, ...]] = {
     "ownerReferences": ("uid",),
     "topologySpreadConstraints": ("topologyKey", "whenUnsatisfiable"),
 }
-_QUANTITY_PARENTS = frozenset({"limits", "requests", "capacity"})
+_QUANTITY_PARENTS = frozenset({"limits", "requests", "capacity", "target"})
 _QUANTITY_FIELDS = frozenset({"sizeLimit", "storage"})
 _QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]*)?|\.[0-9]+)([eE][0-9]+|m|k|[MGTPE]|[KMGTPE]i|)")
 _SUFFIX = {

@@ -30,6 +30,8 @@ NETWORK_POLICY = Kind("networking.k8s.io/v1", "NetworkPolicy")
 DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget")
 STATEFUL_SET = Kind("apps/v1", "StatefulSet")
 DEPLOYMENT = Kind("apps/v1", "Deployment")
+POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler")
+SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject")
 POD = Kind("v1", "Pod")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim")
 
@@ -42,8 +44,11 @@ RANKED_KINDS = (
     DISRUPTION_BUDGET,
     STATEFUL_SET,
     DEPLOYMENT,
+    POD_AUTOSCALER,
 )
-_UNRANKED = len(RANKED_KINDS)
+# kinds of other operators, which a cluster need not have; they come after ours
+OPTIONAL_KINDS = (SCALED_OBJECT,)
+_ORDER = (*RANKED_KINDS, *OPTIONAL_KINDS)
 
 
 class Ref(NamedTuple):
@@ -104,7 +109,7 @@ class Client(Protocol):
     async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
         """The live objects that carry the labels."""
 
-    async def apply(self, manifest: Manifest, *, subresource: str = "") -> Manifest:
+    async def apply(self, manifest: Manifest, *, subresource: str = "", manager: str = "ragkube") -> Manifest:
         """Server-side apply."""
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -173,8 +178,11 @@ def claim(live: Mapping[str, Any], owner: Owner, kind: Kind) -> None:
 
 def rank(manifest: Mapping[str, Any]) -> int:
     """Where a manifest stands in the order of applying; unknown kinds come last."""
-    kind = Kind.of(manifest)
-    return RANKED_KINDS.index(kind) if kind in RANKED_KINDS else _UNRANKED
+    return _place(Kind.of(manifest))
+
+
+def _place(kind: Kind) -> int:
+    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
 
 
 class Engine:
@@ -186,16 +194,23 @@ class Engine:
         self._accepted: dict[str, tuple[str, dict[drift.Path, Any]]] = {}
 
     async def converge(
-        self, owner: Owner, manifests: Iterable[Manifest], *, held: frozenset[Ref] = frozenset()
+        self,
+        owner: Owner,
+        manifests: Iterable[Manifest],
+        *,
+        held: frozenset[Ref] = frozenset(),
+        live: dict[Ref, Manifest] | None = None,
     ) -> Outcome:
         """Write what differs, then prune; ``held`` objects are neither written nor pruned.
+
+        ``live`` is what ``observe`` found, when it was asked just before.
 
         Raises:
             StalledError: the API server refuses an object until somebody changes something;
                 everything else was applied, nothing was pruned.
             KubeError: a passing failure; the next pass goes on from there.
         """
-        outcome = Outcome(live=await self.observe(owner))
+        outcome = Outcome(live=await self.observe(owner) if live is None else live)
         wanted: set[Ref] = set()
         stalled: StalledError | None = None
         for manifest in sorted((stamp(m, owner) for m in manifests), key=rank):
@@ -213,9 +228,13 @@ class Engine:
     async def observe(self, owner: Owner) -> dict[Ref, Manifest]:
         """Every live object that carries the owner's label."""
         lists = await asyncio.gather(
-            *(self._client.list(kind, owner.namespace, owner.selector) for kind in RANKED_KINDS)
+            *(self._client.list(kind, owner.namespace, owner.selector) for kind in await self._kinds())
         )
         return {Ref.of(item): item for items in lists for item in items}
+
+    async def _kinds(self) -> list[Kind]:
+        """Every kind that may have objects of ours in this cluster."""
+        return [*RANKED_KINDS, *[kind for kind in OPTIONAL_KINDS if await self._client.serves(kind)]]
 
     async def _converge_one(
         self, ref: Ref, manifest: Manifest, owner: Owner, outcome: Outcome, held: frozenset[Ref]
@@ -262,7 +281,7 @@ class Engine:
 
     async def _prune(self, owner: Owner, wanted: set[Ref], outcome: Outcome) -> None:
         leftovers = [ref for ref in outcome.live if ref not in wanted]
-        for ref in sorted(leftovers, key=lambda ref: RANKED_KINDS.index(ref.kind), reverse=True):
+        for ref in sorted(leftovers, key=lambda ref: _place(ref.kind), reverse=True):
             live = outcome.live.pop(ref)
             if not owned(live, owner) or live["metadata"].get("deletionTimestamp"):
                 continue

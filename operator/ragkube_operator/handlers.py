@@ -23,6 +23,7 @@ CHILDREN: Sequence[tuple[str, str]] = (
     ("", "serviceaccounts"),
     ("policy", "poddisruptionbudgets"),
     ("networking.k8s.io", "networkpolicies"),
+    ("autoscaling", "horizontalpodautoscalers"),
 )
 
 

@@ -163,14 +163,16 @@ class Kube:
         stamp = {"apiVersion": kind.api_version, "kind": kind.kind}
         return [{**stamp, **item} for item in found.get("items") or []]
 
-    async def apply(self, manifest: Manifest, *, subresource: str = "") -> Manifest:
-        """Server-side apply as the field manager ``ragkube``; takes over fields of others."""
+    async def apply(
+        self, manifest: Manifest, *, subresource: str = "", manager: str = FIELD_MANAGER
+    ) -> Manifest:
+        """Server-side apply as a field manager; takes over fields of others."""
         kind = Kind.of(manifest)
         metadata = manifest["metadata"]
         path = await self._path(kind, metadata.get("namespace"), metadata["name"])
         if subresource:
             path = f"{path}/{subresource}"
-        query = [("fieldManager", FIELD_MANAGER), ("force", "true")]
+        query = [("fieldManager", manager), ("force", "true")]
         return await self._call("apply", kind, "PATCH", path, query, manifest, content=_APPLY)
 
     async def create(self, manifest: Manifest) -> Manifest:
@@ -204,6 +206,16 @@ class Kube:
         if fresh:
             self._looked.pop(kind.api_version, None)
         return await self._resource(kind) is not None
+
+    async def resource_names(self, api_version: str) -> frozenset[str] | None:
+        """What an API version serves now, as it names it; None: there is no such version. Asked every time."""
+        try:
+            found = await self._call("get", Kind(api_version, "APIResourceList"), "GET", _base(api_version))
+        except KubeError as error:
+            if error.not_found:
+                return None
+            raise
+        return frozenset(item["name"] for item in found.get("resources") or [])
 
     async def _path(self, kind: Kind, namespace: str | None, name: str = "") -> str:
         resource = await self._resource(kind)

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from ragkube_operator import probes, redis_client
+from ragkube_operator import probes, redis_client, scaling_part
 from ragkube_operator.crd import RagDeployment
 from ragkube_operator.engine import CONFIG_MAP, DEPLOYMENT, POD, STATEFUL_SET, VOLUME_CLAIM, Outcome
 from ragkube_operator.errors import RedisAuthError, RedisError
@@ -18,6 +18,7 @@ from ragkube_operator.metrics import Metrics
 from ragkube_operator.redis_client import Access, Endpoint
 from ragkube_operator.redis_cluster import Done, Forget, Spec, Wait, plan
 from ragkube_operator.render import names
+from ragkube_operator.scaling import Decision
 from ragkube_operator.secret_store import SecretStore
 from ragkube_operator.status import Event, Part, Reason, deployment_part, stateful_set_part
 
@@ -54,6 +55,7 @@ class Observer:
     outcome: Outcome
     previous: Mapping[str, Any]
     act: bool
+    scaling: Decision | None = None
 
     async def parts(self, secrets_part: Part) -> Observation:
         """Every part's state; takes at most one batch of steps towards a whole Redis Cluster."""
@@ -66,6 +68,8 @@ class Observer:
         result.parts["APIReady"] = self._api(pods, held=not secrets_part.ready)
         if self.deployment.spec.documents.sources:
             result.parts["SourcesReady"] = await self._sources(pods, held=not secrets_part.ready)
+        if self.scaling is not None:
+            result.parts["ScalingReady"] = scaling_part.part(self.deployment, self.scaling, self.outcome)
         return result
 
     async def _pods(self) -> list[Manifest]:

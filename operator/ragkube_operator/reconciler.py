@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 
 import structlog
 
-from ragkube_operator import status
+from ragkube_operator import replicas, scaling, status
 from ragkube_operator.crd import API_VERSION, KIND, RagDeployment, SpecError, parse
-from ragkube_operator.engine import DEPLOYMENT, Engine, Outcome, Owner, Ref
+from ragkube_operator.engine import DEPLOYMENT, POD_AUTOSCALER, Engine, Outcome, Owner, Ref, owned
 from ragkube_operator.errors import KubeError, StalledError
 from ragkube_operator.kube import FIELD_MANAGER, Kind, Kube, Manifest
 from ragkube_operator.metrics import Metrics
@@ -30,10 +30,16 @@ WAITING_SECONDS = 2.0
 PODS_SECONDS = 5.0
 MISSING_SECONDS = 5.0
 EXTERNAL_SECONDS = 20.0
+SCALING_SECONDS = 15.0
+ENGINE_SECONDS = 60.0
 STALLED_SECONDS = 60.0
 RESYNC_SECONDS = 300.0
 _UNWATCHED = frozenset(
     {Reason.FORMING_CLUSTER, Reason.HEALING_CLUSTER, Reason.UNREACHABLE, Reason.AUTHENTICATION_FAILED}
+)
+# nothing tells us when the cluster gets an engine or its metrics
+_SCALING = frozenset(
+    {Reason.ENGINE_MISSING, Reason.METRICS_UNAVAILABLE, Reason.WAITING_FOR_METRICS, Reason.SCALED_TO_ZERO}
 )
 
 
@@ -70,6 +76,7 @@ class Reconciler:
         self._context = context
         self._clock = clock
         self._engine = Engine(kube)
+        self._discovery = scaling.Discovery(kube)
 
     async def reconcile(self, key: Key) -> float | None:
         """Take one pass.
@@ -112,8 +119,10 @@ class Reconciler:
         secrets = await check(store, referenced_secrets(deployment))
         image = (live.get("status") or {}).get("apiImage") or self._context.api_image
         stalled: Part | None = None
+        decision = await self._scaling(deployment, live)
+        context = replace(self._context, api_image=image, scaling=decision.scaling if decision else None)
         try:
-            outcome = await self._apply(deployment, owner, store, image, held=not secrets.ready)
+            outcome = await self._apply(deployment, owner, store, context, held=not secrets.ready)
         except StalledError as error:
             # what runs is still looked after: a stalled change must not stop the healing of Redis
             log.warning("stalled", reason=error.reason, message=error.message, owner=owner.name)
@@ -127,12 +136,15 @@ class Reconciler:
             outcome,
             live.get("status") or {},
             act=not deployment.spec.paused and self._kube.writable,
+            scaling=decision,
         )
         seen = await observer.parts(secrets)
         fields = {
             "url": names.url(deployment.name, deployment.namespace),
             "version": self._context.operator_version,
             "apiImage": image,
+            "selector": ",".join(f"{k}={v}" for k, v in names.selector(deployment.name, "api").items()),
+            "autoscaling": scaling.status(decision),
             **counts(deployment, outcome),
         }
         facts = Facts(
@@ -145,22 +157,38 @@ class Reconciler:
         return Report(facts, _again(deployment, seen, stalled=stalled is not None), seen.events)
 
     async def _apply(
-        self, deployment: RagDeployment, owner: Owner, store: SecretStore, image: str, *, held: bool
+        self, deployment: RagDeployment, owner: Owner, store: SecretStore, context: Context, *, held: bool
     ) -> Outcome:
         """Write what differs; pods that would miss a Secret are neither started nor rolled."""
         if deployment.spec.paused:
             return Outcome(live=await self._engine.observe(owner))
         await store.ensure(owner, generated_secrets(deployment))
-        context = Context(
-            api_image=image,
-            operator_version=self._context.operator_version,
-            redis_image=self._context.redis_image,
-            valkey_image=self._context.valkey_image,
-            weaviate_image=self._context.weaviate_image,
-        )
-        manifests = render(deployment, context)
+        manifests = [replicas.without_count(m, deployment) for m in render(deployment, context)]
         hold = frozenset(Ref.of(m) for m in manifests if held and Kind.of(m) == DEPLOYMENT)
-        return await self._engine.converge(owner, manifests, held=hold)
+        live = await self._engine.observe(owner)
+        await replicas.settle(self._kube, deployment, owner, live)
+        await self._leave_scaler(owner, live, context)
+        outcome = await self._engine.converge(owner, manifests, held=hold, live=live)
+        await replicas.settle(self._kube, deployment, owner, outcome.live)
+        return outcome
+
+    async def _scaling(self, deployment: RagDeployment, live: Manifest) -> scaling.Decision | None:
+        """The autoscaler to use, found out anew; None: autoscaling is off."""
+        autoscaling = deployment.spec.autoscaling
+        if not autoscaling.enabled:
+            return None
+        now = (live.get("status") or {}).get("autoscaling") or {}
+        offer = await self._discovery.offer()
+        return scaling.decide(deployment, offer, autoscaling.prometheus_url, now)
+
+    async def _leave_scaler(self, owner: Owner, live: dict[Ref, Manifest], context: Context) -> None:
+        """KEDA refuses a Deployment that has an autoscaler already: ours goes before its comes."""
+        ref = Ref(POD_AUTOSCALER, names.api(owner.name))
+        found = live.get(ref)
+        keda = context.scaling is not None and context.scaling.engine == "KEDA"
+        if keda and found is not None and owned(found, owner):
+            await self._kube.delete(found)
+            del live[ref]
 
     async def _report(self, live: Manifest, report: Report) -> None:
         """Write the status when it changed, and tell what the change means."""
@@ -227,8 +255,12 @@ def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> fl
     if stalled:
         return STALLED_SECONDS
     waiting = {part.reason for part in seen.parts.values() if not part.ready}
+    if waiting and waiting <= _SCALING:
+        return SCALING_SECONDS
     if waiting:
         # workloads wake us by themselves; Redis and external services cannot
         return WAITING_SECONDS if waiting & _UNWATCHED else PODS_SECONDS
     external = deployment.spec.cache.redis.external or deployment.spec.vector_store.weaviate.external
-    return EXTERNAL_SECONDS if external is not None else RESYNC_SECONDS
+    if external is not None:
+        return EXTERNAL_SECONDS
+    return ENGINE_SECONDS if deployment.spec.autoscaling.enabled else RESYNC_SECONDS

@@ -46,6 +46,13 @@ class Reason(StrEnum):
     SECRETS_FOUND = "SecretsFound"
     SECRET_MISSING = "SecretMissing"  # noqa: S105  # a reason, no password
     VOLUME_MISSING = "VolumeMissing"
+    SCALING = "Scaling"
+    SCALING_ON_CPU = "ScalingOnCPU"
+    AT_MAXIMUM = "AtMaximum"
+    WAITING_FOR_METRICS = "WaitingForMetrics"
+    METRICS_UNAVAILABLE = "MetricsUnavailable"
+    SCALED_TO_ZERO = "ScaledToZero"
+    ENGINE_MISSING = "EngineMissing"
 
 
 # reasons that somebody should look at: they become Warning events
@@ -61,6 +68,11 @@ TROUBLE = frozenset(
         Reason.AUTHENTICATION_FAILED,
         Reason.SECRET_MISSING,
         Reason.VOLUME_MISSING,
+        Reason.SCALING_ON_CPU,
+        Reason.AT_MAXIMUM,
+        Reason.METRICS_UNAVAILABLE,
+        Reason.SCALED_TO_ZERO,
+        Reason.ENGINE_MISSING,
     }
 )
 _EVENT_NAMES = {
@@ -70,7 +82,7 @@ _EVENT_NAMES = {
     ("SecretsReady", Reason.SECRETS_FOUND, Reason.SECRET_MISSING): "SecretFound",
     ("Ready", Reason.ALL_PARTS_READY, None): "Ready",
 }
-PARTS = ("SecretsReady", "CacheReady", "VectorStoreReady", "APIReady", "SourcesReady")
+PARTS = ("SecretsReady", "CacheReady", "VectorStoreReady", "APIReady", "SourcesReady", "ScalingReady")
 
 
 @dataclass(frozen=True)

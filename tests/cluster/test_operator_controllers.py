@@ -126,7 +126,8 @@ def test_drift_is_repaired_options_are_pruned_and_nothing_is_written_at_rest(
     assert len(plane.operator_requests(writes=True)) == count
     assert versions(plane, name) == before
 
-    plane.kubectl("scale", f"deployment/{name}-api", "-n", NAMESPACE, "--replicas=5")
+    window = json.dumps({"spec": {"progressDeadlineSeconds": 7}})
+    plane.kubectl("patch", f"deployment/{name}-api", "-n", NAMESPACE, "-p", window)
     plane.kubectl("delete", "configmap", f"{name}-settings", "-n", NAMESPACE)
     plane.kubectl("label", "service", name, "-n", NAMESPACE, "app.kubernetes.io/managed-by-")
     patch = {"spec": {"ports": [{"port": 80, "targetPort": 9999}]}}
@@ -135,7 +136,7 @@ def test_drift_is_repaired_options_are_pruned_and_nothing_is_written_at_rest(
     def repaired() -> bool:
         found = objects(plane, name)
         same = found.keys() == before.keys()
-        return same and found[f"Deployment/{name}-api"]["spec"]["replicas"] == 2
+        return same and found[f"Deployment/{name}-api"]["spec"]["progressDeadlineSeconds"] == 300
 
     wait_for("drift is repaired", repaired)
     port = objects(plane, name)[f"Service/{name}"]["spec"]["ports"][0]

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from ragkube_operator.crd import GROUP, PLURAL
-from ragkube_operator.engine import POD, RANKED_KINDS, SECRET, VOLUME_CLAIM
+from ragkube_operator.engine import OPTIONAL_KINDS, POD, RANKED_KINDS, SECRET, VOLUME_CLAIM
 from ragkube_operator.handlers import CHILDREN
 from ragkube_operator.kube import Kind
 from ragkube_operator.leader import LEASE
@@ -23,7 +23,7 @@ def plural(kind: Kind) -> tuple[str, str]:
 
 
 def needed() -> set[Right]:
-    owned = {plural(kind) for kind in RANKED_KINDS}
+    owned = {plural(kind) for kind in (*RANKED_KINDS, *OPTIONAL_KINDS)}
     rights = {
         (*resource, verb) for resource in owned for verb in ("get", "list", "create", "patch", "delete")
     }

@@ -99,6 +99,11 @@ def sources(*entries: dict[str, Any]) -> Spec:
     return {"documents": {"sources": list(entries)}}
 
 
+def autoscaling(**fields: Any) -> Spec:
+    """A spec with autoscaling on."""
+    return {"autoscaling": {"enabled": True, **fields}}
+
+
 _FORBIDDEN = "Forbidden: {0} may be set only with type {1}: remove it or change type"
 _REDIS, _WEAVIATE = "spec.cache.redis", "spec.vectorStore.weaviate"
 _ENDPOINT = r"should match '^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):[0-9]{1,5}$'"
@@ -118,6 +123,7 @@ _FEWER = (
     f"{_WEAVIATE}.managed: Invalid value: Weaviate's replicas cannot be reduced: "
     "the removed nodes hold documents"
 )
+_TARGETS = "spec.autoscaling.targets"
 _SIZE = "the size of existing volumes cannot be changed: back up and create a new RagDeployment"
 _VOLUMES = (
     f"{_WEAVIATE}.managed: Invalid value: the volumes of a running Weaviate cannot be changed: "
@@ -307,6 +313,30 @@ REFUSED = [
     Refused("audits-zero", _AUDITS, semantic(auditRate="0%")),
     Refused("audits-many", _AUDITS, semantic(auditRate="101%")),
     Refused("verifier-url", "spec.cache.semantic.verifier.url: Required value", semantic(verifier={})),
+    Refused("min-above-max", "spec.autoscaling.minReplicas: Invalid value: minReplicas is above maxReplicas: lower "
+            "minReplicas or raise maxReplicas", autoscaling(minReplicas=5, maxReplicas=4)),
+    Refused("min-above-default-max", "spec.autoscaling.minReplicas: Invalid value: minReplicas is above maxReplicas: "
+            "lower minReplicas or raise maxReplicas",
+            autoscaling(minReplicas=11)),
+    Refused("min-zero", "spec.autoscaling.minReplicas: Invalid value: 0: spec.autoscaling.minReplicas in body should "
+            "be greater than or equal to 1", autoscaling(minReplicas=0)),
+    Refused("in-flight-zero", f"{_TARGETS}.inFlight: Invalid value: 0: {_TARGETS}.inFlight in body should be greater "
+            "than or equal to 1", autoscaling(targets={"inFlight": 0})),
+    Refused("in-flight-above-limit", f"{_TARGETS}.inFlight: Invalid value: a pod never works on more than "
+            "api.maxConcurrency requests: lower targets.inFlight or raise it",
+            {**autoscaling(targets={"inFlight": 9}), **api(maxConcurrency=8)}),
+    Refused("misses-zero", f"{_TARGETS}.missesPerSecond: Invalid value: missesPerSecond must be above 0: a pod "
+            "always does some work", autoscaling(targets={"missesPerSecond": "0.0"})),
+    Refused("cpu-zero", f"{_TARGETS}.cpu: Invalid value: cpu must be above 0: a pod always does some work",
+            autoscaling(targets={"cpu": 0})),
+    Refused("latency-zero", f'{_TARGETS}.localLatencyP95: Invalid value: "0ms": {_TARGETS}.localLatencyP95 in body '
+            "should match '^[1-9][0-9]{0,5}(ms|s)$'", autoscaling(targets={"localLatencyP95": "0ms"})),
+    Refused("window-long", "spec.autoscaling.behavior.scaleDownWindow: Invalid value: scaleDownWindow can be at most "
+            "1h", autoscaling(behavior={"scaleDownWindow": "61m"})),
+    Refused("window-up-long", "spec.autoscaling.behavior.scaleUpWindow: Invalid value: scaleUpWindow can be at most "
+            "1h", autoscaling(behavior={"scaleUpWindow": "2h"})),
+    Refused("engine", 'spec.autoscaling.engine: Unsupported value: "keda": supported values: "Auto", "KEDA", '
+            '"Metrics", "CPU"', autoscaling(engine="keda")),
     # changes
     Refused("shards", _SHARDS, redis(managed={"shards": 4}), before={}),
     Refused("replicas-per-shard", _SHARDS, redis(managed={"replicasPerShard": 2}),
@@ -361,6 +391,10 @@ ACCEPTED = [
         "nodes": NODES, "tls": True, "caSecretRef": KEY, "username": "u", "passwordSecretRef": KEY})),
     Accepted("weaviate-external", weaviate(type="External", external={"httpHost": "w", "collectionPrefix": "Ab"})),
     Accepted("weaviate-three", weaviate(managed={"replicas": 3})),
+    Accepted("autoscaling", autoscaling()),
+    Accepted("autoscaling-all", autoscaling(
+        minReplicas=3, maxReplicas=3, engine="KEDA", behavior={"scaleUpWindow": "30s", "scaleDownWindow": "60m"},
+        targets={"inFlight": 64, "missesPerSecond": "2.5", "localLatencyP95": "2s", "cpu": 1})),
     Accepted("openai", {"embedding": {"type": "OpenAI",
                                       "openAI": {"url": "http://x/v1", "model": "m", "dimensions": 8}}}),
     Accepted("anthropic", anthropic(model="m", apiKeySecretRef=KEY, allowedModels=["n"], prices=[

@@ -35,12 +35,16 @@ class FakeKube:
             if found == kind and (not key or (item["metadata"].get("labels") or {}).get(key) == value)
         ]
 
-    async def apply(self, manifest: Manifest, *, subresource: str = "") -> Manifest:
+    async def apply(self, manifest: Manifest, *, subresource: str = "", manager: str = "") -> Manifest:
         kind, name = Kind.of(manifest), manifest["metadata"]["name"]
         self.writes.append(f"apply {kind.kind}/{name}")
         if name in self.refusals:
             raise self.refusals[name]
         before = self.objects.get((kind, name))
+        if manager and before:
+            before["metadata"].setdefault("annotations", {}).update(manifest["metadata"]["annotations"])
+            before["spec"].update(manifest["spec"])
+            return copy.deepcopy(before)
         live = copy.deepcopy(manifest)
         live["metadata"]["uid"] = before["metadata"]["uid"] if before else f"uid-{next(self._uids)}"
         live.setdefault("spec", {}).update(copy.deepcopy(self.defaults))

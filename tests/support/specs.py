@@ -149,6 +149,15 @@ SOURCES = st.lists(
     ),
     max_size=4, unique_by=lambda source: source["name"],
 )  # fmt: skip
+AUTOSCALING = some(
+    enabled=st.booleans(), minReplicas=st.integers(1, 10), maxReplicas=st.integers(10, 100),
+    engine=st.sampled_from(["Auto", "KEDA", "Metrics", "CPU"]),
+    targets=some(
+        missesPerSecond=st.sampled_from([1, "2.5", "500m"]), localLatencyP95=st.sampled_from(["1ms", "2s"]),
+        cpu=st.sampled_from([1, "700m"]),
+    ),
+    behavior=some(scaleUpWindow=st.just("30s"), scaleDownWindow=st.sampled_from(["0s", "5m", "1h"])),
+)  # fmt: skip
 SPECS = some(
     paused=st.booleans(),
     deletionPolicy=st.sampled_from(["Delete", "Retain"]),
@@ -182,6 +191,7 @@ SPECS = some(
     retrieval=some(k=st.integers(1, 20), alpha=st.floats(0, 1), chunkCharacters=st.integers(200, 8000)),
     documents=some(maxSize=SIZES, sources=SOURCES),
     network=some(policy=st.sampled_from(["Enabled", "Disabled"])),
+    autoscaling=AUTOSCALING,
 )  # fmt: skip
 
 

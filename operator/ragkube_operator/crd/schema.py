@@ -32,6 +32,11 @@ COLUMNS = [
     ("Message", "string", '.status.conditions[?(@.type=="Ready")].message', "What to do"),
 ]
 WIDE = {"Reason", "Message"}
+SCALE = {
+    "specReplicasPath": ".spec.api.replicas",
+    "statusReplicasPath": ".status.api.replicas",
+    "labelSelectorPath": ".status.selector",
+}
 
 
 def manifest() -> dict[str, Any]:
@@ -64,7 +69,7 @@ def _version() -> dict[str, Any]:
         "name": VERSION,
         "served": True,
         "storage": True,
-        "subresources": {"status": {}},
+        "subresources": {"status": {}, "scale": SCALE},
         "additionalPrinterColumns": [_column(*column) for column in COLUMNS],
         "schema": {"openAPIV3Schema": _root()},
     }

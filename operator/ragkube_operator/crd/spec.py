@@ -8,6 +8,7 @@ from typing import Annotated, Any, ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from ragkube_operator.crd.access import Auth, Limits
+from ragkube_operator.crd.autoscaling import Autoscaling
 from ragkube_operator.crd.base import Duration, Image, Part, amount, part
 from ragkube_operator.crd.cache import Cache
 from ragkube_operator.crd.common import LocalObject, Placement, Resources, sized
@@ -38,7 +39,7 @@ class Api(Placement):
     """The HTTP API that answers questions and takes documents."""
 
     replicas: Annotated[int, Field(ge=1, le=100)] = 2
-    """Pods."""
+    """Pods. While `autoscaling` is on, only what a new deployment starts with."""
     image: Image | None = None
     """Image of API and workers; absent: the one of the operator that first saw this resource."""
     resources: Resources = sized(API_RESOURCES)
@@ -109,6 +110,8 @@ class RagDeploymentSpec(Part):
     """Limits of one document, and where documents come from."""
     network: Network = part(Network)
     """NetworkPolicies."""
+    autoscaling: Autoscaling = part(Autoscaling)
+    """API pods follow the load."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
@@ -119,6 +122,15 @@ class RagDeploymentSpec(Part):
             "the process needs the rest",
             holds=_local_level_fits,
             field="cache.local.maxMemory",
+        ),
+        Rule(
+            cel="!has(self.autoscaling.targets.inFlight) || self.autoscaling.targets.inFlight <= self.api.maxConcurrency",
+            message="a pod never works on more than api.maxConcurrency requests: lower targets.inFlight or raise it",
+            holds=lambda self: (
+                self.autoscaling.targets.in_flight is None
+                or self.autoscaling.targets.in_flight <= self.api.max_concurrency
+            ),
+            field="autoscaling.targets.inFlight",
         ),
         UpdateRule(
             cel="oldSelf.vectorStore.weaviate.type != 'Managed' || self.vectorStore.weaviate.type == 'Managed' || "

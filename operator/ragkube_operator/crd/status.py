@@ -37,6 +37,15 @@ class PodCount(Part):
     """Both in short, like `2/2`, or `External`."""
 
 
+class ScalingStatus(Part):
+    """What scales the API."""
+
+    engine: Literal["KEDA", "Metrics", "CPU"] | None = None
+    """The engine in use."""
+    api: Literal["external.metrics.k8s.io", "custom.metrics.k8s.io"] | None = None
+    """The API that serves the metrics to engine Metrics."""
+
+
 class RagDeploymentStatus(Part):
     """What the operator reports."""
 
@@ -55,6 +64,10 @@ class RagDeploymentStatus(Part):
     """Image of API and workers, kept when the operator is upgraded."""
     api: PodCount | None = None
     """Pods of the API."""
+    selector: str | None = None
+    """Labels of the API's pods, for the scale subresource."""
+    autoscaling: ScalingStatus | None = None
+    """What scales the API; absent while autoscaling is off."""
     workers: PodCount | None = None
     """Pods of the worker."""
     cache: PodCount | None = None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 REDIS_IMAGE = "redis:8.0"
 VALKEY_IMAGE = "valkey/valkey:8.1"
@@ -10,11 +11,25 @@ WEAVIATE_IMAGE = "semitechnologies/weaviate:1.39.0"
 
 
 @dataclass(frozen=True, slots=True)
+class Scaling:
+    """The autoscaler that the cluster offers.
+
+    ``api`` serves the metrics to engine Metrics, ``prometheus`` is where KEDA asks, ``cpu``: CPU is measured.
+    """
+
+    engine: Literal["KEDA", "Metrics", "CPU"]
+    api: Literal["external.metrics.k8s.io", "custom.metrics.k8s.io"] | None = None
+    prometheus: str | None = None
+    cpu: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Context:
     """Where and by whom a resource is rendered.
 
     ``api_image`` is used where the resource names none. Nothing but it may depend on the operator's version,
-    so that an upgrade of the operator replaces no pod.
+    so that an upgrade of the operator replaces no pod. ``scaling`` is found out in the cluster; without one,
+    it is what every cluster can have. None: nothing can scale.
     """
 
     api_image: str
@@ -22,3 +37,4 @@ class Context:
     redis_image: str = REDIS_IMAGE
     valkey_image: str = VALKEY_IMAGE
     weaviate_image: str = WEAVIATE_IMAGE
+    scaling: Scaling | None = Scaling("CPU", cpu=True)

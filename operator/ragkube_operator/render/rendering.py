@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ragkube_operator.crd import RagDeployment
-from ragkube_operator.render import api, network, redis, weaviate, worker
+from ragkube_operator.render import api, autoscaling, network, redis, weaviate, worker
 from ragkube_operator.render.context import Context
 from ragkube_operator.render.pods import Manifest
 
@@ -15,6 +15,8 @@ RANK = [
     "PodDisruptionBudget",
     "StatefulSet",
     "Deployment",
+    "HorizontalPodAutoscaler",
+    "ScaledObject",
 ]
 """What a pod needs comes before it."""
 
@@ -27,5 +29,6 @@ def render(deployment: RagDeployment, context: Context) -> list[Manifest]:
         *weaviate.objects(deployment, context),
         *worker.objects(deployment, context),
         *network.objects(deployment),
+        *autoscaling.objects(deployment, context),
     ]
     return sorted(found, key=lambda manifest: RANK.index(manifest["kind"]))

@@ -19,7 +19,7 @@ SLO_WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
 
 class Record(StrEnum):
-    """Recorded series. The autoscaler averages the first two over pods and takes the third as it is."""
+    """Recorded series. The autoscaler averages the first two over pods and takes SCALING_P95 as it is."""
 
     INFLIGHT = "ragkube:inflight:sum"
     """Per pod: requests being answered and waiting."""
@@ -27,6 +27,8 @@ class Record(StrEnum):
     """Per pod: questions a second that the cache did not answer."""
     LOCAL_P95 = "ragkube:local_latency_p95:clamped"
     """Per deployment: seconds of a request without the model; 0 without traffic, at most the last bucket."""
+    SCALING_P95 = "ragkube:local_latency_p95:busy"
+    """Per deployment: LOCAL_P95 while its pods are busy, else 0: more pods cure slowness only where there is work."""
     SATURATION = "ragkube:saturation:ratio"
     """Per pod: requests being answered over the limit of requests at a time."""
     REQUESTS = "ragkube:requests:rate5m"

@@ -9,6 +9,8 @@ from ragkube_operator.render.rules.names import PER_DEPLOYMENT, PER_POD, SLO_WIN
 
 LATENCY_CLAMP: Final = 10
 """Seconds; a slow model or one stuck request must not look like endless load."""
+BUSY_SHARE: Final = 0.25
+"""Of the requests that a pod may work on at a time: from here on it counts as busy."""
 V1: Final = 'route=~"/v1/.*"'
 QUERY: Final = 'route="/v1/query"'
 ANSWERS: Final = 'kind=~"exact|semantic"'
@@ -43,7 +45,16 @@ def _scaling(scope: Scope) -> list[Recording]:
             Record.LOCAL_P95,
             f"clamp_max({p95} >= 0, {LATENCY_CLAMP}) or 0 * sum by ({PER_DEPLOYMENT}) ({busy})",
         ),
+        Recording(Record.SCALING_P95, _busy_p95(scope)),
     ]
+
+
+def _busy_p95(scope: Scope) -> str:
+    """Where pods are idle and yet slow, a database is: pods added against that would never end."""
+    work = f"avg by ({PER_DEPLOYMENT}) ({scope.recorded(Record.INFLIGHT)})"
+    limit = f"avg by ({PER_DEPLOYMENT}) ({scope.metric('rag_requests_limit')})"
+    busy = f"{work} >= bool on ({PER_DEPLOYMENT}) {BUSY_SHARE} * {limit}"
+    return f"{scope.recorded(Record.LOCAL_P95)} * on ({PER_DEPLOYMENT}) ({busy})"
 
 
 def _use(scope: Scope) -> list[Recording]:
