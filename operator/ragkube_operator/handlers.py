@@ -30,6 +30,7 @@ CHILDREN: Sequence[tuple[str, str]] = (
 def registry(workers: Workers[Key], login: Callable[[], Any]) -> kopf.OperatorRegistry:
     """Everything that kopf shall call."""
     result = kopf.OperatorRegistry()
+    scalers = Scalers()
 
     async def authenticate(**_: Any) -> kopf.ConnectionInfo:
         return connection(await login())
@@ -42,7 +43,7 @@ def registry(workers: Workers[Key], login: Callable[[], Any]) -> kopf.OperatorRe
 
     async def child_changed(type: str | None, body: Mapping[str, Any], **_: Any) -> None:  # noqa: A002
         key = owner_key(body)
-        if key is not None:
+        if key is not None and scalers.news(type, body):
             _tell(workers, key, calm=type is None and settled(body))
 
     kopf.on.login(registry=result)(authenticate)
@@ -59,6 +60,28 @@ def _tell(workers: Workers[Key], key: Key, *, calm: bool) -> None:
         workers.look(key)
     else:
         workers.wake(key)
+
+
+class Scalers:
+    """Remembers what each autoscaler decided or complained of: its readings change all the time and mean nothing to us."""
+
+    def __init__(self) -> None:
+        self._told: dict[str, str] = {}
+
+    def news(self, kind: str | None, body: Mapping[str, Any]) -> bool:
+        """Whether an event (``kind``: ADDED, MODIFIED, DELETED, or None from a list) is worth a pass."""
+        if body.get("kind") != "HorizontalPodAutoscaler":
+            return True
+        uid = body["metadata"]["uid"]
+        if kind == "DELETED":
+            self._told.pop(uid, None)
+            return True
+        status = body.get("status") or {}
+        conditions = [(c["type"], c["status"], c.get("reason")) for c in status.get("conditions") or []]
+        measured = [metric.get("type") for metric in status.get("currentMetrics") or []]
+        words = repr((body.get("spec"), body["metadata"].get("labels"), sorted(conditions), measured))
+        before, self._told[uid] = self._told.get(uid), words
+        return before != words
 
 
 def finished(body: Mapping[str, Any]) -> bool:

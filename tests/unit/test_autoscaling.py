@@ -10,6 +10,7 @@ import pytest
 from ragkube_operator import crd, replicas, scaling, scaling_part
 from ragkube_operator.engine import DEPLOYMENT, POD_AUTOSCALER, SCALED_OBJECT, Engine, Outcome, Owner, Ref
 from ragkube_operator.errors import KubeError
+from ragkube_operator.handlers import Scalers
 from ragkube_operator.kube import Manifest
 from ragkube_operator.render import Context, render
 from ragkube_operator.render.autoscaling import SIGNALS
@@ -239,6 +240,25 @@ async def test_on_off_on_keeps_the_number() -> None:
 @pytest.mark.parametrize(("count", "expected"), [(1, 3), (5, 5), (90, 10)])
 async def test_a_new_deployment_starts_within_the_limits(count: int, expected: int) -> None:
     assert await Platform().take_a_pass(deployment(minReplicas=3, api={"replicas": count})) == expected
+
+
+def event(value: int, active: str = "True", **spec: Any) -> dict[str, Any]:
+    metric = {"type": "Resource", "resource": {"name": "cpu", "current": {"averageValue": f"{value}m"}}}
+    conditions = [{"type": "ScalingActive", "status": active, "reason": "r"}]
+    meta = {"name": "demo-api", "uid": "u", "resourceVersion": str(value)}
+    status = {"conditions": conditions, "currentMetrics": [metric]}
+    return {"kind": "HorizontalPodAutoscaler", "metadata": meta, "spec": spec, "status": status}
+
+
+def test_readings_of_an_autoscaler_wake_nobody() -> None:
+    scalers = Scalers()
+    assert scalers.news("ADDED", event(1))
+    assert not scalers.news("MODIFIED", event(2))
+    assert scalers.news("MODIFIED", event(3, active="False"))
+    assert scalers.news("MODIFIED", event(4, active="False", maxReplicas=3))
+    assert scalers.news("DELETED", event(5, active="False", maxReplicas=3))
+    assert scalers.news("ADDED", event(5, active="False", maxReplicas=3))
+    assert scalers.news("MODIFIED", {"kind": "Deployment", "metadata": {"uid": "u"}})
 
 
 # -- the condition -----------------------------------------------------------------------------------------------------
