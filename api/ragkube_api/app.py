@@ -6,31 +6,30 @@ from fastapi import APIRouter, FastAPI
 
 from ragkube_api import __version__, problems
 from ragkube_api.context import Runtime
+from ragkube_api.fastlane import FastLane
 from ragkube_api.middleware import Gateway
 from ragkube_api.routes import documents, operations, query, reference, uploads
 
 
-def create_app(runtime: Runtime) -> Gateway:
-    """The API with all its routes."""
-    return _application(
-        runtime,
-        (
-            query.router,
-            uploads.router,
-            documents.router,
-            operations.sources,
-            operations.probes,
-            reference.router,
-        ),
+def create_app(runtime: Runtime, *, fast: bool = True) -> Gateway:
+    """The API with all its routes; not ``fast``, cached answers too take the way through every layer."""
+    routers = (
+        query.router,
+        uploads.router,
+        documents.router,
+        operations.sources,
+        operations.probes,
+        reference.router,
     )
+    return Gateway(_application(runtime, routers), runtime, FastLane(runtime) if fast else None)
 
 
 def create_worker_app(runtime: Runtime) -> Gateway:
     """Probes and metrics only, for a process that answers no questions."""
-    return _application(runtime, (operations.probes,))
+    return Gateway(_application(runtime, (operations.probes,)), runtime)
 
 
-def _application(runtime: Runtime, routers: tuple[APIRouter, ...]) -> Gateway:
+def _application(runtime: Runtime, routers: tuple[APIRouter, ...]) -> FastAPI:
     app = FastAPI(
         title="ragkube",
         version=__version__,
@@ -43,4 +42,4 @@ def _application(runtime: Runtime, routers: tuple[APIRouter, ...]) -> Gateway:
     problems.install(app, runtime.telemetry)
     for router in routers:
         app.include_router(router)
-    return Gateway(app, runtime)
+    return app

@@ -9,6 +9,7 @@ from ragkube_api.ports import AnswerCache, Answerer, Embedder, SourceBoard, Vect
 from ragkube_api.services.answering import Answering
 from ragkube_api.services.health import Health
 from ragkube_api.services.ingestion import Ingestion
+from ragkube_api.services.limits import Limiter, Reservations
 from ragkube_api.services.sources import SourceSync
 from ragkube_api.settings import Settings
 from ragkube_api.telemetry import Telemetry
@@ -24,6 +25,7 @@ class Backends:
     fallback: Answerer | None
     cache: AnswerCache
     board: SourceBoard
+    reservations: Reservations | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +40,4 @@ class Runtime:
     ingestion: Ingestion
     sources: SourceSync
     health: Health
+    limiter: Limiter

@@ -132,6 +132,12 @@ class DocumentTooLargeError(DocumentError):
     code, status, title = "document-too-large", 413, "Document is too large"
 
 
+class RateLimitedError(RagkubeError):
+    """The client has asked more than its tier allows."""
+
+    code, status, title = "rate-limited", 429, "Too many requests"
+
+
 class OverloadedError(RagkubeError):
     """Too much to do; try again later."""
 

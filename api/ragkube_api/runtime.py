@@ -15,6 +15,7 @@ from ragkube_api.services import ttl_classes
 from ragkube_api.services.answering import Answering, CachePolicy
 from ragkube_api.services.health import Dependency, Health
 from ragkube_api.services.ingestion import Ingestion
+from ragkube_api.services.limits import Limiter, Reservations
 from ragkube_api.services.sources import SourceSync
 from ragkube_api.telemetry import Telemetry
 
@@ -33,9 +34,10 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
     """
     embedder = await _embedder(settings.embedding, stack)
     store = _reranked(await _store(settings.store, embedder, stack))
-    cache, board = await _cache(settings.cache, stack)
+    cache, board, reservations = await _cache(settings.cache, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
-    return assemble(settings, Backends(store, embedder, answerer, fallback, cache, board), stack)
+    backends = Backends(store, embedder, answerer, fallback, cache, board, reservations)
+    return assemble(settings, backends, stack)
 
 
 def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) -> Runtime:
@@ -56,7 +58,14 @@ def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) ->
         ingestion=ingestion,
         sources=sources,
         health=Health(_dependencies(settings, backends, auth), telemetry),
+        limiter=_limiter(backends, stack),
     )
+
+
+def _limiter(backends: Backends, stack: AsyncExitStack) -> Limiter:
+    limiter = Limiter(backends.reservations)
+    stack.push_async_callback(limiter.close)
+    return limiter
 
 
 def _ingestion(
@@ -157,7 +166,9 @@ def _reranked(store: VectorStore) -> VectorStore:
     return RerankedStore(store)
 
 
-async def _cache(settings: s.CacheSettings, stack: AsyncExitStack) -> tuple[AnswerCache, SourceBoard]:
+async def _cache(
+    settings: s.CacheSettings, stack: AsyncExitStack
+) -> tuple[AnswerCache, SourceBoard, Reservations | None]:
     match settings.backend:
         case s.MemoryCacheBackend():
             from ragkube_api.adapters.memory_cache import MemoryAnswerCache, MemorySourceBoard
@@ -165,12 +176,12 @@ async def _cache(settings: s.CacheSettings, stack: AsyncExitStack) -> tuple[Answ
             answers = MemoryAnswerCache(
                 max_entries=settings.local.max_entries, max_bytes=settings.local.max_bytes
             )
-            return answers, MemorySourceBoard()
+            return answers, MemorySourceBoard(), None
         case s.RedisCacheBackend() as backend:
             from ragkube_api.adapters.redis_cache import open_redis
 
             redis = await stack.enter_async_context(open_redis(backend))
-            return redis.answers, redis.sources
+            return redis.answers, redis.sources, redis.reservations
         case _ as never:
             assert_never(never)
 

@@ -15,7 +15,7 @@ from ragkube_api.services.tags import AUTOMATIC, MAX_TAGS
 
 QUESTION_MIN, QUESTION_MAX = 3, 1000
 _TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,63}")
-_MAX_FILTERS, _MAX_ALTERNATIVES, _MAX_FILTER_CHARACTERS = 16, 100, 1024
+MAX_FILTERS, _MAX_ALTERNATIVES, MAX_FILTER_CHARACTERS = 16, 100, 1024
 
 _SCALAR_SCHEMA = [{"type": "string"}, {"type": "number"}, {"type": "boolean"}]
 _FILTER_SCHEMA = {"anyOf": [*_SCALAR_SCHEMA, {"type": "array", "items": {"anyOf": _SCALAR_SCHEMA}}]}
@@ -42,14 +42,14 @@ def _filter(value: Any) -> Any:
 
 
 def _scalar(value: Any) -> str | int | float | bool:
-    if isinstance(value, str) and len(value) <= _MAX_FILTER_CHARACTERS:
+    if isinstance(value, str) and len(value) <= MAX_FILTER_CHARACTERS:
         return value
     if isinstance(value, bool) or (isinstance(value, int) and abs(value) < 2**63):
         return value
     if isinstance(value, float) and math.isfinite(value):
         return value
     message = "must be a text of at most {most} characters, a number, true or false, or a list of these"
-    raise PydanticCustomError("filter", message, {"most": _MAX_FILTER_CHARACTERS})
+    raise PydanticCustomError("filter", message, {"most": MAX_FILTER_CHARACTERS})
 
 
 def _tag(text: str) -> str:
@@ -89,7 +89,7 @@ class QueryRequest(_Request):
         Annotated[str, Field(min_length=1, max_length=64)],
         Annotated[Any, BeforeValidator(_filter), WithJsonSchema(_FILTER_SCHEMA)],
     ] = Field(
-        default_factory=dict, max_length=_MAX_FILTERS,
+        default_factory=dict, max_length=MAX_FILTERS,
         description="Only documents whose metadata has each of these; a list matches any of its values.",
     )  # fmt: skip
     model: Annotated[str, Field(min_length=1, max_length=200)] | None = Field(

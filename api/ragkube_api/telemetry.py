@@ -11,7 +11,8 @@ import logging
 import re
 import secrets
 import sys
-from typing import Any, Final
+from collections.abc import Mapping
+from typing import Any, Final, Protocol
 
 import orjson
 import structlog
@@ -63,6 +64,12 @@ _LATENCY = (
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
+class RequestLine(Protocol):
+    """Writes the line of one request; ``quiet`` ones (probes) only when the level is debug."""
+
+    def __call__(self, fields: Mapping[str, Any], *, quiet: bool) -> None: ...
+
+
 class Telemetry:
     """Counters of one application and the logger it writes to."""
 
@@ -70,6 +77,7 @@ class Telemetry:
         registry = CollectorRegistry()
         self.registry = registry
         self.log: FilteringBoundLogger = structlog.get_logger("ragkube_api")
+        self.request_line: RequestLine = self._request_line
         self.requests = Counter(
             "rag_requests_total", "HTTP requests.", ["route", "method", "status"], registry=registry
         )
@@ -83,6 +91,10 @@ class Telemetry:
         self.limit = Gauge(
             "rag_requests_limit", "Requests that this process takes at a time.", registry=registry
         )
+        self.rate_limited = Counter(
+            "rag_rate_limited_total", "Requests refused because their client asked too much.", ["tier"],
+            registry=registry,
+        )  # fmt: skip
         self.cache_hits = Counter(
             "rag_cache_hits_total", "Answers from the cache.", ["level", "kind"], registry=registry
         )
@@ -125,6 +137,10 @@ class Telemetry:
             registry=registry,
         )  # fmt: skip
         ProcessCollector(registry=registry)
+
+    def _request_line(self, fields: Mapping[str, Any], *, quiet: bool) -> None:
+        write = self.log.debug if quiet else self.log.info
+        write("request", **fields)
 
 
 def new_trace_id() -> str:

@@ -46,6 +46,7 @@ import structlog
 from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_limiter import RedisReservations
 from ragkube_api.domain import CachedAnswer, CacheLookup, Fence, SourceStatus
 from ragkube_api.errors import CacheUnavailableError, DependencyUnavailableError
 from ragkube_api.settings import RedisCacheBackend
@@ -121,6 +122,7 @@ class RedisBackend:
 
     answers: RedisAnswerCache
     sources: RedisSourceBoard
+    reservations: RedisReservations
 
 
 @asynccontextmanager
@@ -131,7 +133,8 @@ async def open_redis(
     client = RedisClient(settings)
     answers = RedisAnswerCache(client, settings.key_prefix, lease_seconds)
     try:
-        yield RedisBackend(answers, RedisSourceBoard(client, settings.key_prefix))
+        prefix = settings.key_prefix
+        yield RedisBackend(answers, RedisSourceBoard(client, prefix), RedisReservations(client, prefix))
     finally:
         await answers.close(settings.timeout_seconds)
         await client.close()

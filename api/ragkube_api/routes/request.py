@@ -25,16 +25,19 @@ async def runtime_of(request: Request) -> Runtime:
     return runtime
 
 
-def _tenant(request: Request, least: str) -> str:
-    identity: Identity = request.state.identity
+def tenant_of(identity: Identity, asked: str | None, least: str) -> str:
+    """Whose documents; ``asked`` is the tenant header. Raises what the client is told when it may not."""
     if _RANK[identity.role] < _RANK[least]:
         raise ForbiddenError(f"This needs the role '{least}'; yours is '{identity.role}'.")
-    asked = request.headers.get(TENANT_HEADER)
     if asked is not None and not _TENANT.fullmatch(asked):
         raise invalid(TENANT_HEADER, "lower-case letters, digits and inner hyphens, at most 63 characters")
     if identity.tenant is not None and asked not in {None, identity.tenant}:
         raise ForbiddenError("Your credential belongs to another tenant.")
-    tenant = identity.tenant or asked or "default"
+    return identity.tenant or asked or "default"
+
+
+def _tenant(request: Request, least: str) -> str:
+    tenant = tenant_of(request.state.identity, request.headers.get(TENANT_HEADER), least)
     request.state.facts["tenant"] = tenant
     return tenant
 

@@ -62,6 +62,16 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
+class LookedUp:
+    """What the cache said about a question: the answer, or the look-up that ``Answering.answer`` goes on from."""
+
+    question: Question
+    answer: Answer | None
+    lookup: CacheLookup | None
+    degraded: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class CachePolicy:
     """How answers are cached; ``level`` is the name reported for a hit."""
 
@@ -97,13 +107,26 @@ class Answering:
         self._timeout = timeout_seconds
         self._telemetry = telemetry
 
-    async def answer(self, question: Question) -> Answer:
-        """Answer within the deadline; raises the errors of the ports it cannot do without."""
+    async def look_up(self, question: Question) -> LookedUp:
+        """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet."""
+        attempt = _Attempt(question, normalise(question.text), self._model(question.model), 0.0)
+        key = self._key(attempt)
+        lookup = await self._lookup(attempt, key)
+        hit = self._decode(lookup, key) if question.read_cache else None
+        return LookedUp(question, hit, lookup, tuple(attempt.degraded))
+
+    async def answer(self, question: Question, looked_up: LookedUp | None = None) -> Answer:
+        """Answer within the deadline; raises the errors of the ports it cannot do without.
+
+        ``looked_up`` spares a look-up, if it is of this question.
+        """
         model = self._model(question.model)
         async with deadline(self._timeout):
             ends = time.monotonic() + self._timeout
             attempt = _Attempt(question, normalise(question.text), model, ends)
-            answer = await self._from_cache_or_fresh(attempt)
+            if looked_up is None or looked_up.question != question:
+                looked_up = await self.look_up(question)
+            answer = looked_up.answer or await self._fresh(attempt, looked_up)
         for reason in answer.degraded:
             self._telemetry.degraded.labels(reason).inc()
         return answer
@@ -116,12 +139,9 @@ class Answering:
         problem = FieldProblem("model", f"not available; {choice}")
         raise InvalidRequestError(f"model: {problem.message}", problems=(problem,))
 
-    async def _from_cache_or_fresh(self, attempt: _Attempt) -> Answer:
-        key = self._key(attempt)
-        lookup = await self._lookup(attempt, key)
-        hit = self._decode(lookup, key) if attempt.question.read_cache else None
-        if hit is not None:
-            return hit
+    async def _fresh(self, attempt: _Attempt, looked_up: LookedUp) -> Answer:
+        key, lookup = self._key(attempt), looked_up.lookup
+        attempt.degraded.extend(looked_up.degraded)
         consulted = lookup is not None and attempt.question.read_cache
         if consulted:
             self._telemetry.cache_misses.labels("exact").inc()

@@ -1,0 +1,165 @@
+"""Cached answers to ``POST /v1/query`` past FastAPI and pydantic.
+
+The gateway has admitted the request when it comes here. The lane answers the plain case: a small, valid body of known
+fields and a cached answer that may be served as it is. Everything else (errors, misses, cache control, anything
+unusual) goes on to the application, with the body to read again and what was looked up in ``scope["state"]``, so that
+it neither asks the cache twice nor decides differently. Where the two could differ the lane steps aside.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final, Protocol
+
+import orjson
+from starlette.types import Message, Receive, Scope
+
+from ragkube_api.admission import HeaderList, RequestHeaders
+from ragkube_api.context import Runtime
+from ragkube_api.domain import Identity
+from ragkube_api.errors import RagkubeError
+from ragkube_api.routes.request import TENANT_HEADER, tenant_of
+from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN
+from ragkube_api.services.answer_keys import normalise
+from ragkube_api.services.answering import LookedUp, Question
+
+PATH: Final = "/v1/query"
+_MOST_BYTES: Final = 16 * 1024
+_MOST_KEY_CHARACTERS: Final = 64
+_MOST_PASSAGES: Final = 20
+_MOST_MODEL_CHARACTERS: Final = 200
+_TENANT: Final = TENANT_HEADER.lower().encode()
+_JSON: Final = (b"content-type", b"application/json")
+_FIELDS: Final = frozenset({"question", "k", "alpha", "filters", "model"})
+# A body that is not here yet is for the application to wait for, under the deadline of the request.
+_PATIENCE_SECONDS: Final = 0.1
+
+
+class Exchange(Protocol):
+    """Where the answer goes."""
+
+    async def answer(self, headers: HeaderList, body: bytes) -> None:
+        """Send a whole response with status 200."""
+
+
+class _Route:
+    path = PATH
+
+
+class FastLane:
+    """``serve`` returns None when it has answered."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._answering = runtime.answering
+        self._defaults = runtime.settings.retrieval
+
+    def takes(self, scope: Scope) -> bool:
+        """Whether the request may be one for the lane."""
+        return bool(scope["path"] == PATH and scope["method"] == "POST")
+
+    async def serve(
+        self, scope: Scope, headers: RequestHeaders, receive: Receive, exchange: Exchange
+    ) -> Receive | None:
+        """Answer, or give back how to receive the body, of which a part may have been read."""
+        started = time.perf_counter()
+        state = scope["state"]
+        tenant = _tenant(state["identity"], headers)
+        if tenant is None or headers.get(b"cache-control") is not None:
+            return receive
+        try:
+            async with asyncio.timeout(_PATIENCE_SECONDS):
+                first = await receive()
+        except TimeoutError:
+            return receive
+        question = None if first.get("more_body") else self._question(tenant, first.get("body", b""))
+        found = None if question is None else await self._look_up(question)
+        if found is None or found.answer is None:
+            state["looked_up"] = found
+            return _replayed(first, receive)
+        answer, facts = found.answer, state["facts"]
+        facts["tenant"], facts["cache"] = tenant, answer.cache.status
+        scope["route"] = _Route
+        elapsed = (time.perf_counter() - started) * 1000
+        body = answer.body(latency_ms=elapsed, trace_id=state["trace_id"])
+        await exchange.answer([(b"content-length", b"%d" % len(body)), _JSON], body)
+        return None
+
+    async def _look_up(self, question: Question) -> LookedUp | None:
+        try:
+            return await self._answering.look_up(question)
+        except RagkubeError:
+            return None  # the application meets it again, and says so
+
+    def _question(self, tenant: str, body: bytes) -> Question | None:
+        """The question of a body that is plainly valid; None is no judgement."""
+        fields = _fields(body)
+        if fields is None:
+            return None
+        text = normalise(fields["question"])
+        k, alpha = fields.get("k"), fields.get("alpha")
+        filters = fields.get("filters", {})
+        model = fields.get("model")
+        if not (
+            QUESTION_MIN <= len(text) <= QUESTION_MAX
+            and (k is None or (type(k) is int and 1 <= k <= _MOST_PASSAGES))
+            and (alpha is None or (type(alpha) in {int, float} and 0 <= alpha <= 1))
+            and _plain(filters)
+            and (model is None or (type(model) is str and 1 <= len(model) <= _MOST_MODEL_CHARACTERS))
+        ):
+            return None
+        return Question(
+            tenant=tenant,
+            text=text,
+            k=self._defaults.k if k is None else k,
+            alpha=self._defaults.alpha if alpha is None else alpha,
+            filters=filters,
+            model=model,
+        )
+
+
+def _fields(body: bytes) -> dict[str, Any] | None:
+    """Known fields with a text as question."""
+    if len(body) > _MOST_BYTES:
+        return None
+    try:
+        fields = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return None
+    if type(fields) is dict and fields.keys() <= _FIELDS and type(fields.get("question")) is str:
+        return fields
+    return None
+
+
+def _plain(filters: Any) -> bool:
+    """Texts, whole numbers and truth values; the application knows more kinds."""
+    return (
+        type(filters) is dict
+        and len(filters) <= MAX_FILTERS
+        and all(
+            1 <= len(key) <= _MOST_KEY_CHARACTERS
+            and (
+                (type(value) is str and len(value) <= MAX_FILTER_CHARACTERS)
+                or (type(value) is int and abs(value) < 2**63)
+                or type(value) is bool
+            )
+            for key, value in filters.items()
+        )
+    )
+
+
+def _tenant(identity: Identity, headers: RequestHeaders) -> str | None:
+    try:
+        return tenant_of(identity, headers.get(_TENANT), "reader")
+    except RagkubeError:
+        return None
+
+
+def _replayed(first: Message, receive: Receive) -> Receive:
+    """What was read already, and then the rest."""
+    pending: list[Message] = [first]
+
+    async def again() -> Message:
+        return pending.pop() if pending else await receive()
+
+    return again
