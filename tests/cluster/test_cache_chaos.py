@@ -153,6 +153,7 @@ def api_pods(kubectl: Kubectl, space: str) -> list[dict[str, Any]]:
 def kill_redis_primary(kubectl: Kubectl, space: str) -> Callable[[], bool]:
     victims = [pod for pod in redis_pods(kubectl, space) if _role(kubectl, space, pod) == "master"][:1]
     names = [pod["metadata"]["name"] for pod in victims]
+    assert names
     kubectl("delete", "pod", *names, "-n", space, "--grace-period=0", "--force", "--wait=false")
     gone = {pod["metadata"]["uid"] for pod in victims}
 
@@ -165,10 +166,9 @@ def kill_redis_primary(kubectl: Kubectl, space: str) -> Callable[[], bool]:
 
 
 def _role(kubectl: Kubectl, space: str, pod: dict[str, Any]) -> str:
-    command = (
-        'REDISCLI_AUTH="$(sed -n "s/^requirepass //p" /etc/redis/auth/auth.conf)" redis-cli role | head -1'
-    )
-    return kubectl("exec", pod["metadata"]["name"], "-n", space, "--", "sh", "-c", command).strip()
+    command = "read -r REDISCLI_AUTH < /etc/ragkube-auth/password; export REDISCLI_AUTH; redis-cli role"
+    lines = kubectl("exec", pod["metadata"]["name"], "-n", space, "--", "sh", "-c", command).splitlines()
+    return lines[0] if lines else ""
 
 
 def kill_api_pod(kubectl: Kubectl, space: str) -> Callable[[], bool]:
