@@ -16,6 +16,7 @@ import yaml
 ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "hack")]
 
+import charts  # noqa: E402
 import crd_reference  # noqa: E402
 import doc_tables  # noqa: E402
 from ragkube_operator import crd, render  # noqa: E402
@@ -35,6 +36,7 @@ def generated() -> dict[Path, str]:
         ROOT / "manifests" / "crd" / "ragkube.dev_ragdeployments.yaml": HEADER + text(manifest),
         ROOT / "docs" / "reference" / "ragdeployment.md": crd_reference.page(manifest),
     }
+    files.update(charts.files(ROOT, manifest, text))
     pages = (path for path in sorted((ROOT / "docs").glob("*.md")) if "generated -->" in path.read_text())
     files.update({path: doc_tables.filled(path) for path in pages})
     for case, source in cases().items():

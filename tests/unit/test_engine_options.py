@@ -57,7 +57,7 @@ def test_a_wrong_variable_ends_the_process_with_a_sentence(
 ) -> None:
     monkeypatch.setenv("RAGKUBE_LOG_LEVEL", "loud")
     monkeypatch.setattr("signal.signal", lambda *_: None)
-    assert program.main() == 2
+    assert program.main([]) == 2
     assert capsys.readouterr().err.startswith("ragkube-operator: RAGKUBE_LOG_LEVEL is 'loud'")
 
 
