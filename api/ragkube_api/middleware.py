@@ -10,7 +10,7 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
-from ragkube_api import problems
+from ragkube_api import model_time, problems
 from ragkube_api.admission import Admission, HeaderList, RequestHeaders, allowance_headers
 from ragkube_api.context import Runtime
 from ragkube_api.errors import OverloadedError, RagkubeError
@@ -18,6 +18,7 @@ from ragkube_api.fastlane import FastLane
 from ragkube_api.telemetry import trace_id_of
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
+QUERY_PATH: Final = "/v1/query"
 _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
@@ -42,7 +43,7 @@ class Gateway:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started = time.perf_counter()
+        started, model = time.perf_counter(), model_time.start()
         headers = RequestHeaders(scope["headers"])
         trace_id = trace_id_of(headers.get(b"traceparent"))
         facts: dict[str, Any] = {}
@@ -52,7 +53,10 @@ class Gateway:
         try:
             await self._serve(scope, headers, receive, exchange)
         finally:
-            self._record(scope, trace_id, exchange.status, time.perf_counter() - started, facts)
+            seconds = time.perf_counter() - started
+            self._record(scope, trace_id, exchange.status, seconds, facts)
+            if scope["path"] == QUERY_PATH:
+                self._runtime.telemetry.local_latency.observe(max(0.0, seconds - model.seconds))
             reset_contextvars(**tokens)
 
     async def _serve(

@@ -85,6 +85,10 @@ class Telemetry:
             "rag_request_latency_seconds", "Time to the end of the response.", ["route"],
             buckets=_LATENCY, registry=registry,
         )  # fmt: skip
+        self.local_latency = Histogram(
+            "rag_local_latency_seconds", "Time of a question without waiting for the model.", buckets=_LATENCY,
+            registry=registry,
+        )  # fmt: skip
         self.in_flight = Gauge(
             "rag_requests_in_flight", "Requests being answered, probes not counted.", registry=registry
         )

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from llm_server.server import Behaviour, running
 from ragkube_api import __version__
 from ragkube_api.context import Backends
 from ragkube_api.schemas import ProblemBody, ReadyBody
@@ -52,6 +53,21 @@ async def test_metrics_have_the_documented_names_and_count(app: RunningApp) -> N
 async def test_the_limit_of_requests_at_a_time_is_a_metric(tmp_path: Path) -> None:
     async with running_app(settings_in(tmp_path, server={"max_concurrency": 7})) as app:
         assert await app.metric("rag_requests_limit") == 7
+
+
+@pytest.mark.proves("K9", "O1")
+async def test_the_local_latency_leaves_the_wait_for_the_model_out(tmp_path: Path) -> None:
+    with running() as llm:
+        settings = {"kind": "anthropic", "model": "m", "base_url": llm.url}
+        async with running_app(settings_in(tmp_path, llm=settings)) as app:
+            await app.put("a.txt", "The moon is far.")
+            llm.script(Behaviour(delay=1.5))
+            await app.ask("How far is the moon?")
+            await app.ask("How far is the moon?")
+            text = (await app.client.get("/metrics")).text
+    assert metric_in(text, "rag_local_latency_seconds_count") == 2
+    assert metric_in(text, "rag_local_latency_seconds_sum") < 1.5
+    assert metric_in(text, "rag_request_latency_seconds_sum", route="/v1/query") >= 1.5
 
 
 async def test_two_applications_count_apart(tmp_path: Path) -> None:

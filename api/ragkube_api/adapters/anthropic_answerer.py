@@ -16,6 +16,7 @@ import stamina
 import structlog
 from anthropic.types import DocumentBlockParam, Message, MessageParam, TextBlock, TextBlockParam
 
+from ragkube_api import model_time
 from ragkube_api.domain import Citation, Generation, Passage, Usage
 from ragkube_api.errors import LLMUnavailableError
 from ragkube_api.settings import AnthropicLLM, ModelPrice
@@ -87,8 +88,9 @@ class AnthropicAnswerer:
         budget = min(timeout_seconds, self._settings.timeout_seconds)
         began = time.monotonic()
         try:
-            async with asyncio.timeout(budget):
-                message = await self._ask(question, passages, chosen, began + budget)
+            with model_time.waiting():
+                async with asyncio.timeout(budget):
+                    message = await self._ask(question, passages, chosen, began + budget)
         except (anthropic.AnthropicError, _NoMessageError, httpx2.HTTPError, TimeoutError) as error:
             raise _unavailable(error, chosen) from error
         log.info(
