@@ -5,14 +5,13 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn
+from typing import Annotated, Any, NoReturn
 
 import typer
 
+from ragkube_operator.cli_admin import keys_app
+from ragkube_operator.cli_options import DEFAULT_URL, AsJson, Key, KeyFile, Tenant, Url, client
 from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output
-
-if TYPE_CHECKING:
-    from ragkube_operator.client import Client
 
 app = typer.Typer(
     name="ragkube",
@@ -27,20 +26,10 @@ documents_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, show or delete documents."
 )
 app.add_typer(documents_app, name="documents")
+app.add_typer(keys_app, name="keys")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="a RagDeployment in YAML or JSON")]
 Name = Annotated[str | None, typer.Option("--name", help="which RagDeployment, when FILE holds several")]
-Url = Annotated[str, typer.Option("--url", envvar="RAGKUBE_URL", help="where the API listens")]
-KeyFile = Annotated[
-    Path | None,
-    typer.Option("--api-key-file", envvar="RAGKUBE_API_KEY_FILE", help="a file that holds the API key"),
-]
-Key = Annotated[
-    str | None, typer.Option("--api-key", envvar="RAGKUBE_API_KEY", hidden=True, help="prefer --api-key-file")
-]
-Tenant = Annotated[str | None, typer.Option("--tenant", envvar="RAGKUBE_TENANT", help="whose documents")]
-AsJson = Annotated[bool, typer.Option("--json", help="print what the API answers")]
-DEFAULT_URL = "http://127.0.0.1:8080"
 
 
 @app.command()
@@ -119,8 +108,8 @@ def ask(
     from ragkube_operator import cli_query
 
     body = cli_query.request(question, k=k, alpha=alpha, filters=filters or (), model=model)
-    with _client(url, api_key_file, api_key, tenant) as client:
-        cli_query.ask(client, Output(), body, as_json=as_json)
+    with client(url, api_key_file, api_key, tenant) as api:
+        cli_query.ask(api, Output(), body, as_json=as_json)
 
 
 @app.command()
@@ -143,8 +132,8 @@ def ingest(
     output = Output()
     metadata = cli_query.parse_pairs("--meta", meta or ())
     files = cli_documents.collect(paths, prefix)
-    with _client(url, api_key_file, api_key, tenant) as client:
-        tally = cli_documents.ingest(client, output, files, metadata)
+    with client(url, api_key_file, api_key, tenant) as api:
+        tally = cli_documents.ingest(api, output, files, metadata)
     output.line(tally.sentence())
     cli_documents.report_failures(output, tally.failures)
     if tally.failures:
@@ -162,8 +151,8 @@ def list_documents(
     """Every document, in order of its id."""
     from ragkube_operator import cli_documents
 
-    with _client(url, api_key_file, api_key, tenant) as client:
-        cli_documents.list_documents(client, Output(), as_json=as_json)
+    with client(url, api_key_file, api_key, tenant) as api:
+        cli_documents.list_documents(api, Output(), as_json=as_json)
 
 
 @documents_app.command("get")
@@ -180,8 +169,8 @@ def get_document(
     """What is known of one document, or its text."""
     from ragkube_operator import cli_documents
 
-    with _client(url, api_key_file, api_key, tenant) as client:
-        cli_documents.get_document(client, Output(), document_id, content=content)
+    with client(url, api_key_file, api_key, tenant) as api:
+        cli_documents.get_document(api, Output(), document_id, content=content)
 
 
 @documents_app.command("delete")
@@ -195,8 +184,8 @@ def delete_documents(
     """Delete documents; no later answer uses them."""
     from ragkube_operator import cli_documents
 
-    with _client(url, api_key_file, api_key, tenant) as client:
-        cli_documents.delete_documents(client, Output(), document_ids)
+    with client(url, api_key_file, api_key, tenant) as api:
+        cli_documents.delete_documents(api, Output(), document_ids)
 
 
 @app.command()
@@ -210,8 +199,8 @@ def status(
     """Health of the API and its dependencies, and progress of the sources."""
     from ragkube_operator import cli_status
 
-    with _client(url, api_key_file, api_key, tenant) as client:
-        if not cli_status.status(client, Output(), as_json=as_json):
+    with client(url, api_key_file, api_key, tenant) as api:
+        if not cli_status.status(api, Output(), as_json=as_json):
             raise typer.Exit(FAILED)
 
 
@@ -221,21 +210,6 @@ def version() -> None:
     from ragkube_operator import cli_manifest
 
     Output().line(f"ragkube {cli_manifest.version()}")
-
-
-def _client(url: str, api_key_file: Path | None, api_key: str | None, tenant: str | None) -> Client:
-    from ragkube_operator.client import Client
-
-    key = api_key
-    if api_key_file is not None:
-        try:
-            key = api_key_file.read_text().strip()
-        except OSError as error:
-            msg = f"cannot read the API key file {api_key_file}: {error.strerror}"
-            raise CliError(msg, exit_code=USAGE) from error
-        except UnicodeDecodeError as error:
-            raise CliError(f"the API key file {api_key_file} is no text file", exit_code=USAGE) from error
-    return Client(url, api_key=key, tenant=tenant)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -59,13 +59,18 @@ def test_every_log_event_is_documented() -> None:
     assert set(re.findall(r"^\| `([a-z_.]+)` \| ", page, re.MULTILINE)) == set(EVENTS)
 
 
+def commands(ragkube: Command, *group: str) -> list[tuple[str, ...]]:
+    """Of the command, or of one of its groups."""
+    found = re.findall(r"^  ([a-z]+) +[A-Z]", ragkube(*group, "--help").stdout, re.MULTILINE)
+    assert found
+    return [(*group, name) for name in found]
+
+
 def test_every_command_and_option_is_documented(ragkube: Command) -> None:
     page = (DOCS / "cli.md").read_text()
-    commands = re.findall(r"^  ([a-z]+) +[A-Z]", ragkube("--help").stdout, re.MULTILINE)
-    assert {"run", "ask", "validate"} <= set(commands)
-    for command in commands:
-        assert f"ragkube {command}" in page
-        options = re.findall(r"(--[a-z][a-z-]+)", ragkube(command, "--help").stdout)
+    for command in (*commands(ragkube), *commands(ragkube, "keys")):
+        assert f"ragkube {' '.join(command)}" in page
+        options = re.findall(r"(--[a-z][a-z-]+)", ragkube(*command, "--help").stdout)
         missing = {option for option in options if option != "--help" and f"`{option}" not in page}
         assert not missing, f"{command}: {missing}"
 
