@@ -1,0 +1,302 @@
+"""Helm against a real API server and, with pods, against a real cluster: nothing hangs, nothing is lost."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from cluster.testbed.base import Cluster
+from cluster.testbed.client import Http, Kubectl, Namespaces, wait_for
+from support.control_plane import ControlPlane, OperatorProcess
+from support.helm import CASES, CHART, DEPLOYMENT_CHART, NAMESPACE, Values, helm
+from support.processes import wait_for as until
+
+CRD = "crd/ragdeployments.ragkube.dev"
+OPERATOR = "app.kubernetes.io/name=ragkube-operator"
+
+
+@pytest.fixture(scope="module")
+def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
+    """An API server without kubelets: objects are checked and kept, pods never run."""
+    found = ControlPlane(tmp_path_factory.mktemp("helm"))
+    try:
+        found.start(controllers=False)
+        for name in (NAMESPACE, "team-a", "team-b"):
+            found.kubectl("create", "namespace", name)
+        yield found
+    finally:
+        found.stop()
+
+
+@pytest.mark.proves("K11")
+def test_what_every_value_makes_is_accepted_without_an_unknown_field(plane: ControlPlane) -> None:
+    """By the API server itself, with strict validation: its own schemas, nothing older."""
+    plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "crd.yaml"))
+    plane.kubectl("wait", CRD, "--for=condition=Established", "--timeout=30s")
+    for name in ("ragkube-operator", "other", "mine"):  # a pod is refused without its account
+        plane.kubectl("create", "serviceaccount", name, "-n", NAMESPACE)
+    lines = {path: accepted_kinds(path, values) for path, values in CASES.items()}
+    options = ("--server-side", "--dry-run=server", "--validate=strict", "--force-conflicts")
+    plane.kubectl("apply", *options, "-f", "-", stdin="\n---\n".join(lines.values()))
+    plane.kubectl("delete", CRD)
+    plane.kubectl("delete", "serviceaccount", "ragkube-operator", "-n", NAMESPACE)
+
+
+def accepted_kinds(path: str, values: Values) -> str:
+    """What one case renders, without kinds that this API server has not, or that never differ."""
+    skipped = {"ServiceMonitor"} | ({"CustomResourceDefinition"} if not path.startswith("crds") else set())
+    text = helm("template", "ragkube", CHART, "-n", NAMESPACE, values=values)
+    objects = [item for item in yaml.safe_load_all(text) if item and item["kind"] not in skipped]
+    return "\n---\n".join(json.dumps(item) for item in objects)
+
+
+def release(plane: ControlPlane, *arguments: str | Path, values: Values | None = None) -> str:
+    return helm(*arguments, "-n", NAMESPACE, values=values, kubeconfig=plane.kubeconfig)
+
+
+def older_chart(folder: Path) -> Path:
+    """The chart as it was before a field was added to the CRD."""
+    copy = shutil.copytree(CHART, folder / "older")
+    crd = yaml.safe_load((copy / "files" / "crd.yaml").read_text())
+    spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    del spec["properties"]["paused"], spec["default"]["paused"]
+    (copy / "files" / "crd.yaml").write_text(yaml.safe_dump(crd, sort_keys=False))
+    return copy
+
+
+def knows_paused(plane: ControlPlane) -> bool:
+    versions = plane.get(CRD)["spec"]["versions"]
+    return "paused" in versions[0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+
+
+@pytest.mark.proves("K11")
+def test_the_crd_is_upgraded_rolled_back_and_kept_with_everything_in_it(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    release(plane, "install", "ragkube", older_chart(tmp_path))
+    assert not knows_paused(plane)
+    plane.kubectl("wait", CRD, "--for=condition=Established", "--timeout=30s")
+    plane.apply(resource("live", "team-a"))
+    uid = plane.get("ragd", "live", "-n", "team-a")["metadata"]["uid"]
+    release(plane, "upgrade", "ragkube", CHART, values={"sample": {"enabled": True}})
+    assert knows_paused(plane)
+    sample = plane.get("ragd", "sample", "-n", NAMESPACE)["metadata"]["uid"]
+    # created once: neither an upgrade nor a rollback replaces it
+    release(plane, "upgrade", "ragkube", CHART, values={"sample": {"enabled": True}, "logLevel": "debug"})
+    release(plane, "rollback", "ragkube", "1")
+    assert not knows_paused(plane)
+    release(plane, "rollback", "ragkube", "2")
+    assert plane.get("ragd", "sample", "-n", NAMESPACE)["metadata"]["uid"] == sample
+    release(plane, "uninstall", "ragkube")
+    assert "ragkube-operator" not in plane.kubectl("get", "deployments", "-n", NAMESPACE, "-o", "name")
+    assert plane.get("ragd", "live", "-n", "team-a")["metadata"]["uid"] == uid
+    release(plane, "install", "ragkube", CHART)
+    assert plane.get("ragd", "live", "-n", "team-a")["metadata"]["uid"] == uid
+    release(plane, "upgrade", "ragkube", CHART, values={"crds": {"keep": False}})
+    release(plane, "uninstall", "ragkube")
+    until(
+        "everything goes when it was asked for",
+        lambda: CRD.split("/")[1] not in plane.kubectl("get", "crd", "-o", "name"),
+    )
+
+
+@pytest.mark.proves("K11", "K12")
+def test_what_kubectl_applied_is_taken_over(plane: ControlPlane) -> None:
+    plane.install()
+    plane.apply(resource("before", "team-a"))
+    uid = plane.get("ragd", "before", "-n", "team-a")["metadata"]["uid"]
+    release(plane, "install", "ragkube", CHART, "--take-ownership", "--force-conflicts")
+    assert plane.get("ragd", "before", "-n", "team-a")["metadata"]["uid"] == uid
+    release(plane, "uninstall", "ragkube")
+    plane.kubectl("delete", CRD)
+
+
+@pytest.mark.proves("K11", "S6")
+def test_without_cluster_rights_the_operator_serves_its_namespaces(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    """Installed by somebody who is admin of two namespaces and nothing else; the operator has only its Roles."""
+    plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "crd.yaml"))
+    plane.kubectl("wait", CRD, "--for=condition=Established", "--timeout=30s")
+    plane.kubectl("create", "serviceaccount", "installer", "-n", "team-a")
+    for space in ("team-a", "team-b"):
+        plane.kubectl(
+            "create", "rolebinding", "installer", "-n", space, "--clusterrole=cluster-admin",
+            "--serviceaccount=team-a:installer",
+        )  # fmt: skip
+    values = {
+        "rbac": {"scope": "Namespaced"}, "crds": {"enabled": False}, "watchNamespaces": ["team-a", "team-b"],
+    }  # fmt: skip
+    installer = account(plane, "installer")
+    helm("install", "ragkube", CHART, "-n", "team-a", values=values, kubeconfig=installer)
+    rights = account(plane, "ragkube-operator")
+    options = {
+        "RAGKUBE_LEASE": "team-a/ragkube-operator", "RAGKUBE_POD_NAME": "one", "RAGKUBE_NAMESPACES": "team-a,team-b",
+    }  # fmt: skip
+    operator = OperatorProcess(rights, tmp_path, options)
+    operator.start()
+    for space in ("team-a", "team-b", "default"):
+        plane.apply(resource("mine", space))
+    for space in ("team-a", "team-b"):
+        until(f"{space} is served", partial(plane.get, "deployment", "mine-api", "-n", space))
+    assert "status" not in plane.get("ragd", "mine", "-n", "default")
+    assert "403" not in operator.log()
+    assert "Forbidden" not in operator.log()
+    operator.kill()
+    helm("uninstall", "ragkube", "-n", "team-a", kubeconfig=installer)
+
+
+def account(plane: ControlPlane, name: str) -> Path:
+    token = plane.kubectl("create", "token", name, "-n", "team-a").strip()
+    return plane.write_kubeconfig(name, token)
+
+
+def resource(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
+    metadata = {"name": name, "namespace": namespace}
+    return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
+
+
+# -- with pods ------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def rights(cluster: Cluster) -> Path:
+    return cluster.kubeconfig()
+
+
+Helm = Callable[..., str]
+
+
+@pytest.fixture(scope="module")
+def run(rights: Path, images: dict[str, str], kubectl: Kubectl) -> Iterator[Helm]:
+    """`run("upgrade", "ragkube", CHART, values=…)` in the operator's namespace; nothing of it is left."""
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", timeout=140)
+    for kind in ("clusterrole", "clusterrolebinding"):
+        kubectl("delete", kind, "-l", "app.kubernetes.io/part-of=ragkube")
+    kubectl("delete", CRD, "--ignore-not-found")
+
+    def one(*arguments: str | Path, values: Values | None = None) -> str:
+        return helm(*arguments, "-n", NAMESPACE, values=values, kubeconfig=rights)
+
+    yield one
+    releases = json.loads(one("list", "-o", "json"))
+    for each in releases:
+        one("uninstall", each["name"], "--wait", "--timeout", "120s")
+    kubectl("delete", CRD, "--ignore-not-found", "--timeout=120s", timeout=140)
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+
+
+def pods(kubectl: Kubectl, namespace: str) -> dict[str, tuple[str, int]]:
+    """uid and restarts of every pod by name."""
+    found = kubectl.json("get", "pods", "-n", namespace)["items"]
+    return {
+        pod["metadata"]["name"]: (
+            pod["metadata"]["uid"],
+            sum(state["restartCount"] for state in pod["status"].get("containerStatuses", ())),
+        )
+        for pod in found
+    }
+
+
+class Platform:
+    """A RagDeployment of the second chart, with a document in it."""
+
+    def __init__(self, kubectl: Kubectl, http: Http, namespace: str) -> None:
+        self._http, self._url, self.namespace = http, f"http://docs.{namespace}", namespace
+        secret = kubectl.json("get", "secret", "docs-admin-key", "-n", namespace)
+        key = base64.b64decode(secret["data"]["key"]).decode()
+        self._headers = {"Authorization": f"Bearer {key}"}
+
+    def upload(self) -> None:
+        headers = {**self._headers, "Content-Type": "text/markdown"}
+        body = b"# Release train\n\nThe release train leaves every second Tuesday at nine."
+        url = f"{self._url}/v1/documents/train.md"
+        assert self._http("PUT", url, content=body, headers=headers).status == 201
+
+    def answers(self) -> bool:
+        question = {"question": "When does the release train leave?"}
+        answer = self._http("POST", f"{self._url}/v1/query", json=question, headers=self._headers)
+        return answer.status == 200 and "Tuesday" in answer.json()["answer"]
+
+
+@pytest.mark.level("nodes")
+@pytest.mark.proves("K11", "K13")
+def test_install_upgrade_rollback_uninstall_with_a_live_platform(
+    run: Helm, rights: Path, kubectl: Kubectl, http: Http, namespaces: Namespaces
+) -> None:
+    timed = ("--wait", "--timeout", "180s")
+    started = time.monotonic()
+    run("install", "ragkube", CHART, "--create-namespace", *timed)
+    print(f"\nhelm install --wait: {time.monotonic() - started:.1f} s")
+    assert "Succeeded" in run("test", "ragkube", "--timeout", "120s")
+    nodes = {
+        pod["spec"]["nodeName"]
+        for pod in kubectl.json("get", "pods", "-n", NAMESPACE, "-l", OPERATOR)["items"]
+    }
+    assert len(nodes) == 2
+
+    space = namespaces.create("helm")
+    spec = {"api": {"replicas": 2}, "cache": {"enabled": False}, "deletionPolicy": "Retain"}
+    started = time.monotonic()
+    # Helm 4 waits by kstatus: the conditions of the RagDeployment are what it understands
+    helm("install", "docs", DEPLOYMENT_CHART, "-n", space, *timed, values={"spec": spec}, kubeconfig=rights)
+    ready = kubectl("get", "ragd", "docs", "-n", space, "-o", "jsonpath={.status.conditions[0].status}")
+    assert ready == "True"
+    print(f"helm install --wait of a RagDeployment: {time.monotonic() - started:.1f} s")
+    platform = Platform(kubectl, http, space)
+    platform.upload()
+    assert platform.answers()
+    before = pods(kubectl, space)
+
+    kubectl.json("get", "ragd", "docs", "-n", space)
+    for step in (
+        ("upgrade", "ragkube", CHART, "--set", "logLevel=debug", "--set", "apiImage.tag=9.9.9"),
+        ("rollback", "ragkube", "1"),
+    ):
+        started = time.monotonic()
+        run(*step, *timed)
+        print(f"helm {step[0]} --wait: {time.monotonic() - started:.1f} s")
+        assert "Succeeded" in run("test", "ragkube", "--timeout", "120s")
+        assert platform.answers()
+    # the operator that leads now has seen the resource
+    kubectl("patch", "ragd", "docs", "-n", space, "--type=merge", "-p", '{"spec": {"api": {"replicas": 3}}}')
+    wait_for(lambda: len(pods(kubectl, space)) == len(before) + 1, 60, what="the third API pod")
+    after = pods(kubectl, space)
+    assert {name: after.get(name) for name in before} == before
+
+    started = time.monotonic()
+    run("uninstall", "ragkube", *timed)
+    print(f"helm uninstall --wait: {time.monotonic() - started:.1f} s")
+    assert platform.answers()
+    run("install", "ragkube", CHART, *timed)
+    helm("uninstall", "docs", "-n", space, *timed, kubeconfig=rights)
+    wait_for(lambda: not pods(kubectl, space), 90, what="the pods to go")
+    claims = {item["status"]["phase"] for item in kubectl.json("get", "pvc", "-n", space)["items"]}
+    assert claims == {"Bound"}
+
+
+@pytest.mark.level("multinode")
+@pytest.mark.proves("K13")
+def test_a_lost_operator_pod_is_replaced_by_the_standby(
+    run: Helm, kubectl: Kubectl, namespaces: Namespaces
+) -> None:
+    run("upgrade", "--install", "ragkube", CHART, "--create-namespace", "--wait", "--timeout", "180s")
+    lease = ("get", "lease", "ragkube-operator", "-n", NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}")
+    leader = kubectl(*lease)
+    space = namespaces.create("standby")
+    started = time.monotonic()
+    kubectl("delete", "pod", leader, "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false")
+    kubectl.apply(resource("late", space, cache={"enabled": False}, api={"replicas": 1}), namespace=space)
+    wait_for(lambda: pods(kubectl, space), 40, what="the first pod")
+    print(f"\nan operator pod lost, work goes on after {time.monotonic() - started:.1f} s")
+    assert kubectl(*lease) not in {"", leader}
+    kubectl("delete", "ragd", "late", "-n", space)
