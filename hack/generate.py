@@ -18,10 +18,12 @@ sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "hack")]
 
 import charts  # noqa: E402
 import crd_reference  # noqa: E402
+import dashboards  # noqa: E402
 import doc_tables  # noqa: E402
 from ragkube_operator import crd, render  # noqa: E402
 
 SAMPLES = ROOT / "manifests" / "samples"
+DASHBOARDS = ROOT / "operator" / "ragkube_operator" / "render" / "dashboards"
 GOLDEN = ROOT / "tests" / "golden"
 INPUT = "resource.yaml"
 """A golden folder with this file renders it; one without renders the sample of the same name."""
@@ -39,6 +41,8 @@ def generated() -> dict[Path, str]:
     files.update(charts.files(ROOT, manifest, text))
     pages = (path for path in sorted((ROOT / "docs").glob("*.md")) if "generated -->" in path.read_text())
     files.update({path: doc_tables.filled(path) for path in pages})
+    for name, board in dashboards.files().items():
+        files[DASHBOARDS / f"{name}.json"] = board
     for case, source in cases().items():
         files.update(dict(_golden(GOLDEN / case, source)))
     return files
@@ -55,10 +59,17 @@ def _golden(folder: Path, source: Path) -> Iterator[tuple[Path, str]]:
     deployment = crd.parse(yaml.safe_load(source.read_text()))
     for manifest in render.render(deployment, CONTEXT):
         kind, name = manifest["kind"].lower(), manifest["metadata"]["name"]
-        yield folder / f"{kind}.{name}.yaml", text(manifest)
+        yield folder / f"{kind}.{name}.yaml", text(_without_boards(manifest))
     secrets = [{"name": s.name, "keys": list(s.keys)} for s in render.generated_secrets(deployment)]
     if secrets:
         yield folder / "generated-secrets.yaml", text(secrets)
+
+
+def _without_boards(manifest: dict[str, Any]) -> dict[str, Any]:
+    """A dashboard is a generated file of its own, and not repeated here."""
+    data = manifest.get("data") or {}
+    boards = {name: "a dashboard\n" for name, body in data.items() if '"panels":' in body}
+    return {**manifest, "data": {**data, **boards}} if boards else manifest
 
 
 class _Dumper(yaml.SafeDumper):

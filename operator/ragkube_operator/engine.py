@@ -31,6 +31,11 @@ DISRUPTION_BUDGET = Kind("policy/v1", "PodDisruptionBudget")
 STATEFUL_SET = Kind("apps/v1", "StatefulSet")
 DEPLOYMENT = Kind("apps/v1", "Deployment")
 POD_AUTOSCALER = Kind("autoscaling/v2", "HorizontalPodAutoscaler")
+ROLE = Kind("rbac.authorization.k8s.io/v1", "Role")
+ROLE_BINDING = Kind("rbac.authorization.k8s.io/v1", "RoleBinding")
+POD_MONITOR = Kind("monitoring.coreos.com/v1", "PodMonitor")
+SERVICE_MONITOR = Kind("monitoring.coreos.com/v1", "ServiceMonitor")
+PROMETHEUS_RULE = Kind("monitoring.coreos.com/v1", "PrometheusRule")
 SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject")
 POD = Kind("v1", "Pod")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim")
@@ -38,6 +43,8 @@ VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim")
 # every kind we ever apply, in the order in which objects need each other; pruning walks it backwards
 RANKED_KINDS = (
     SERVICE_ACCOUNT,
+    ROLE,
+    ROLE_BINDING,
     CONFIG_MAP,
     NETWORK_POLICY,
     SERVICE,
@@ -47,7 +54,7 @@ RANKED_KINDS = (
     POD_AUTOSCALER,
 )
 # kinds of other operators, which a cluster need not have; they come after ours
-OPTIONAL_KINDS = (SCALED_OBJECT,)
+OPTIONAL_KINDS = (SCALED_OBJECT, POD_MONITOR, SERVICE_MONITOR, PROMETHEUS_RULE)
 _ORDER = (*RANKED_KINDS, *OPTIONAL_KINDS)
 
 
@@ -227,10 +234,16 @@ class Engine:
 
     async def observe(self, owner: Owner) -> dict[Ref, Manifest]:
         """Every live object that carries the owner's label."""
-        lists = await asyncio.gather(
-            *(self._client.list(kind, owner.namespace, owner.selector) for kind in await self._kinds())
-        )
+        lists = await asyncio.gather(*(self._list(kind, owner) for kind in await self._kinds()))
         return {Ref.of(item): item for items in lists for item in items}
+
+    async def _list(self, kind: Kind, owner: Owner) -> list[Manifest]:
+        try:
+            return await self._client.list(kind, owner.namespace, owner.selector)
+        except KubeError as error:
+            if error.not_found and kind in OPTIONAL_KINDS:
+                return []  # its CustomResourceDefinition was removed, and with it every object
+            raise
 
     async def _kinds(self) -> list[Kind]:
         """Every kind that may have objects of ours in this cluster."""

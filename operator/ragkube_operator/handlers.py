@@ -21,6 +21,8 @@ CHILDREN: Sequence[tuple[str, str]] = (
     ("", "services"),
     ("", "configmaps"),
     ("", "serviceaccounts"),
+    ("rbac.authorization.k8s.io", "roles"),
+    ("rbac.authorization.k8s.io", "rolebindings"),
     ("policy", "poddisruptionbudgets"),
     ("networking.k8s.io", "networkpolicies"),
     ("autoscaling", "horizontalpodautoscalers"),

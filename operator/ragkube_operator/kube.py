@@ -159,7 +159,12 @@ class Kube:
     async def list(self, kind: Kind, namespace: str | None, selector: str = "") -> list[Manifest]:
         """The live objects that carry the labels."""
         query = [("labelSelector", selector)] if selector else []
-        found = await self._call("list", kind, "GET", await self._path(kind, namespace), query)
+        try:
+            found = await self._call("list", kind, "GET", await self._path(kind, namespace), query)
+        except KubeError as error:
+            if error.not_found:
+                self._kinds.pop(kind, None)  # no such kind any more
+            raise
         stamp = {"apiVersion": kind.api_version, "kind": kind.kind}
         return [{**stamp, **item} for item in found.get("items") or []]
 

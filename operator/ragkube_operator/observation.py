@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 import structlog
 
-from ragkube_operator import probes, redis_client, scaling_part
+from ragkube_operator import monitoring_part, probes, redis_client, scaling_part
 from ragkube_operator.crd import RagDeployment
 from ragkube_operator.engine import CONFIG_MAP, DEPLOYMENT, POD, STATEFUL_SET, VOLUME_CLAIM, Outcome
 from ragkube_operator.errors import RedisAuthError, RedisError
@@ -70,6 +70,10 @@ class Observer:
             result.parts["SourcesReady"] = await self._sources(pods, held=not secrets_part.ready)
         if self.scaling is not None:
             result.parts["ScalingReady"] = scaling_part.part(self.deployment, self.scaling, self.outcome)
+        if self.deployment.spec.monitoring.type != "None":
+            result.parts["MonitoringReady"] = await monitoring_part.part(
+                self.deployment, self.outcome, pods, self.secrets
+            )
         return result
 
     async def _pods(self) -> list[Manifest]:

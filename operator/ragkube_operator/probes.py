@@ -79,6 +79,31 @@ async def weaviate(address: WeaviateAddress) -> Part:
     return Part(True, Reason.REACHABLE, f"External Weaviate answers at {url}")
 
 
+async def prometheus(url: str, query: str) -> Part:
+    """Whether Prometheus answers, and knows the series that ``query`` counts."""
+    field = "spec.monitoring.external.prometheusUrl"
+    try:
+        async with (
+            aiohttp.ClientSession(timeout=_TIMEOUT) as session,
+            session.get(f"{url.rstrip('/')}/api/v1/query", params={"query": query}) as answer,
+        ):
+            body = await answer.json(content_type=None) if answer.status == 200 else None
+            status = answer.status
+    except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
+        detail = str(error) or type(error).__name__
+        return Part(False, Reason.UNREACHABLE, f"No Prometheus answers at {url} ({detail}): check {field}")
+    if not isinstance(body, dict) or body.get("status") != "success":
+        return Part(False, Reason.UNREACHABLE, f"{url} answers {status}, not as a Prometheus: check {field}")
+    if not body["data"]["result"]:
+        return Part(
+            False,
+            Reason.NOT_SCRAPED,
+            f"Prometheus at {url} has no series of this deployment: set external.labels to what its "
+            "podMonitorSelector and ruleSelector ask for, and let it select this namespace",
+        )
+    return Part(True, Reason.REACHABLE, f"Prometheus at {url} scrapes this deployment")
+
+
 def _unreachable(where: str, error: BaseException) -> Part:
     detail = str(error) or type(error).__name__
     return Part(

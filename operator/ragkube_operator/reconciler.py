@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 
 import structlog
 
-from ragkube_operator import replicas, scaling, status
+from ragkube_operator import monitoring_part, replicas, scaling, status
 from ragkube_operator.crd import API_VERSION, KIND, RagDeployment, SpecError, parse
 from ragkube_operator.engine import DEPLOYMENT, POD_AUTOSCALER, Engine, Outcome, Owner, Ref, owned
 from ragkube_operator.errors import KubeError, StalledError
@@ -164,7 +164,7 @@ class Reconciler:
             return Outcome(live=await self._engine.observe(owner))
         await store.ensure(owner, generated_secrets(deployment))
         manifests = [replicas.without_count(m, deployment) for m in render(deployment, context)]
-        hold = frozenset(Ref.of(m) for m in manifests if held and Kind.of(m) == DEPLOYMENT)
+        hold = frozenset(Ref(DEPLOYMENT, name) for name in _needing_secrets(owner.name) if held)
         live = await self._engine.observe(owner)
         await replicas.settle(self._kube, deployment, owner, live)
         await self._leave_scaler(owner, live, context)
@@ -179,7 +179,7 @@ class Reconciler:
             return None
         now = (live.get("status") or {}).get("autoscaling") or {}
         offer = await self._discovery.offer()
-        return scaling.decide(deployment, offer, autoscaling.prometheus_url, now)
+        return scaling.decide(deployment, offer, _prometheus(deployment), now)
 
     async def _leave_scaler(self, owner: Owner, live: dict[Ref, Manifest], context: Context) -> None:
         """KEDA refuses a Deployment that has an autoscaler already: ours goes before its comes."""
@@ -247,6 +247,16 @@ class Reconciler:
             return
 
 
+def _needing_secrets(name: str) -> tuple[str, ...]:
+    """The workloads that read the Secrets which a spec names."""
+    return names.api(name), names.worker(name)
+
+
+def _prometheus(deployment: RagDeployment) -> str | None:
+    """Whom the autoscaler asks."""
+    return deployment.spec.autoscaling.prometheus_url or monitoring_part.prometheus_url(deployment)
+
+
 def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> float:
     if seen.stepped:
         return STEP_SECONDS
@@ -254,13 +264,16 @@ def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> fl
         return MISSING_SECONDS
     if stalled:
         return STALLED_SECONDS
-    waiting = {part.reason for part in seen.parts.values() if not part.ready}
+    parts = {name: part for name, part in seen.parts.items() if name not in status.ADVISORY}
+    waiting = {part.reason for part in parts.values() if not part.ready}
     if waiting and waiting <= _SCALING:
         return SCALING_SECONDS
     if waiting:
         # workloads wake us by themselves; Redis and external services cannot
         return WAITING_SECONDS if waiting & _UNWATCHED else PODS_SECONDS
     external = deployment.spec.cache.redis.external or deployment.spec.vector_store.weaviate.external
-    if external is not None:
+    monitoring = seen.parts.get("MonitoringReady")
+    unwatched = deployment.spec.monitoring.type == "External" or (monitoring and not monitoring.ready)
+    if external is not None or unwatched:
         return EXTERNAL_SECONDS
     return ENGINE_SECONDS if deployment.spec.autoscaling.enabled else RESYNC_SECONDS

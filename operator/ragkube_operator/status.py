@@ -53,6 +53,9 @@ class Reason(StrEnum):
     METRICS_UNAVAILABLE = "MetricsUnavailable"
     SCALED_TO_ZERO = "ScaledToZero"
     ENGINE_MISSING = "EngineMissing"
+    APPLIED = "Applied"
+    KIND_MISSING = "KindMissing"
+    NOT_SCRAPED = "NotScraped"
 
 
 # reasons that somebody should look at: they become Warning events
@@ -73,6 +76,8 @@ TROUBLE = frozenset(
         Reason.METRICS_UNAVAILABLE,
         Reason.SCALED_TO_ZERO,
         Reason.ENGINE_MISSING,
+        Reason.KIND_MISSING,
+        Reason.NOT_SCRAPED,
     }
 )
 _EVENT_NAMES = {
@@ -82,7 +87,11 @@ _EVENT_NAMES = {
     ("SecretsReady", Reason.SECRETS_FOUND, Reason.SECRET_MISSING): "SecretFound",
     ("Ready", Reason.ALL_PARTS_READY, None): "Ready",
 }
-PARTS = ("SecretsReady", "CacheReady", "VectorStoreReady", "APIReady", "SourcesReady", "ScalingReady")
+PARTS = (
+    "SecretsReady", "CacheReady", "VectorStoreReady", "APIReady", "SourcesReady", "ScalingReady", "MonitoringReady",
+)  # fmt: skip
+ADVISORY = frozenset({"MonitoringReady"})
+"""Questions are answered without them: they are no reason to hold back a rollout that waits for Ready."""
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ def _ready(facts: Facts, parts: Mapping[str, Part]) -> Part:
         return Part(False, facts.stalled.reason, facts.stalled.message)
     for name in PARTS:
         part = parts.get(name)
-        if part is not None and not part.ready:
+        if part is not None and not part.ready and name not in ADVISORY:
             return Part(False, part.reason, f"{name}: {part.message}")
     if not parts:
         return Part(False, Reason.PROGRESSING, facts.retrying or "The first objects are being created")
@@ -176,7 +185,7 @@ def _reconciling(facts: Facts, parts: Mapping[str, Part]) -> Part:
         return Part(False, facts.stalled.reason, "See the condition Stalled")
     if facts.retrying:
         return Part(True, Reason.RETRYING, facts.retrying)
-    waiting = [name for name in PARTS if name in parts and not parts[name].ready]
+    waiting = [name for name in PARTS if name in parts and not parts[name].ready and name not in ADVISORY]
     if waiting or not parts:
         return Part(True, Reason.PROGRESSING, f"Waiting for {', '.join(waiting) or 'the first objects'}")
     return Part(False, Reason.UP_TO_DATE, "Everything is as the spec says")

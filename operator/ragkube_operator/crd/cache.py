@@ -37,6 +37,11 @@ class ManagedRedis(Placement):
     storage: Storage | None = None
     """Persistent volumes; absent: the cache starts empty after all pods of a shard are replaced."""
 
+    @property
+    def pod_count(self) -> int:
+        """Primaries and replicas together."""
+        return self.shards * (1 + self.replicas_per_shard)
+
 
 class ExternalRedis(Part):
     """A Redis Cluster (or Valkey in cluster mode) that exists already."""

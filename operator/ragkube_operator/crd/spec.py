@@ -14,6 +14,7 @@ from ragkube_operator.crd.cache import Cache
 from ragkube_operator.crd.common import LocalObject, Placement, Resources, sized
 from ragkube_operator.crd.documents import Documents
 from ragkube_operator.crd.models import LLM, Embedding, Retrieval
+from ragkube_operator.crd.monitoring import Monitoring
 from ragkube_operator.crd.rules import Rule, UpdateRule
 from ragkube_operator.crd.store import VectorStore
 
@@ -108,6 +109,8 @@ class RagDeploymentSpec(Part):
     """How documents are cut and how passages are found."""
     documents: Documents = part(Documents)
     """Limits of one document, and where documents come from."""
+    monitoring: Monitoring = part(Monitoring)
+    """Who watches the platform."""
     network: Network = part(Network)
     """NetworkPolicies."""
     autoscaling: Autoscaling = part(Autoscaling)

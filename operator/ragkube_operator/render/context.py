@@ -8,6 +8,11 @@ from typing import Literal
 REDIS_IMAGE = "redis:8.0"
 VALKEY_IMAGE = "valkey/valkey:8.1"
 WEAVIATE_IMAGE = "semitechnologies/weaviate:1.39.0"
+PROMETHEUS_IMAGE = "prom/prometheus:v3.14.0"
+ALERTMANAGER_IMAGE = "prom/alertmanager:v0.31.1"
+GRAFANA_IMAGE = "grafana/grafana:12.2.1"
+REDIS_EXPORTER_IMAGE = "oliver006/redis_exporter:v1.88.0"
+OPERATOR_METRICS = "ragkube-operator.ragkube-system.svc"
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,3 +43,8 @@ class Context:
     valkey_image: str = VALKEY_IMAGE
     weaviate_image: str = WEAVIATE_IMAGE
     scaling: Scaling | None = Scaling("CPU", cpu=True)
+    prometheus_image: str = PROMETHEUS_IMAGE
+    alertmanager_image: str = ALERTMANAGER_IMAGE
+    grafana_image: str = GRAFANA_IMAGE
+    redis_exporter_image: str = REDIS_EXPORTER_IMAGE
+    operator_metrics: str = OPERATOR_METRICS

@@ -4,13 +4,21 @@ from __future__ import annotations
 
 from typing import Literal
 
-Component = Literal["api", "redis", "weaviate", "worker"]
+Component = Literal[
+    "alertmanager", "api", "grafana", "prometheus", "redis", "redis-exporter", "weaviate", "worker"
+]
 
 API_PORT = 8080
 REDIS_PORT = 6379
 REDIS_BUS_PORT = 16379
 WEAVIATE_HTTP_PORT = 8080
 WEAVIATE_GRPC_PORT = 50051
+WEAVIATE_METRICS_PORT = 2112
+PROMETHEUS_PORT = 9090
+ALERTMANAGER_PORT = 9093
+GRAFANA_PORT = 3000
+REDIS_EXPORTER_PORT = 9121
+OPERATOR_METRICS_PORT = 9090
 
 OPERATOR_LABELS = {"app.kubernetes.io/name": "ragkube-operator"}
 """Labels of the operator's own pods: they may speak to Redis."""
@@ -95,3 +103,43 @@ def redis_auth(name: str) -> str:
 def weaviate_auth(name: str) -> str:
     """Generated Secret with the API key of the managed Weaviate."""
     return f"{name}-weaviate-auth"
+
+
+def prometheus(name: str) -> str:
+    """StatefulSet, Service, ServiceAccount and Role of the managed Prometheus."""
+    return f"{name}-prometheus"
+
+
+def prometheus_url(name: str, namespace: str) -> str:
+    """Address of the managed Prometheus inside the cluster."""
+    return f"http://{prometheus(name)}.{namespace}.svc:{PROMETHEUS_PORT}"
+
+
+def alertmanager(name: str) -> str:
+    """Deployment and Service of the managed Alertmanager."""
+    return f"{name}-alertmanager"
+
+
+def grafana(name: str) -> str:
+    """Deployment and Service of the managed Grafana, and its provisioning."""
+    return f"{name}-grafana"
+
+
+def grafana_admin(name: str) -> str:
+    """Generated Secret with the password of Grafana's administrator."""
+    return f"{name}-grafana-admin"
+
+
+def redis_exporter(name: str) -> str:
+    """Deployment and Service of the Redis exporter."""
+    return f"{name}-redis-exporter"
+
+
+def dashboard(name: str, board: str) -> str:
+    """ConfigMap of a dashboard."""
+    return f"{name}-dashboard-{board}"
+
+
+def metrics(name: str) -> str:
+    """PodMonitor of API and worker, and PrometheusRule."""
+    return f"{name}-metrics"

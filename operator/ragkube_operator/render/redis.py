@@ -25,11 +25,6 @@ def objects(deployment: RagDeployment, context: Context) -> list[Manifest]:
     ]
 
 
-def pod_count(redis: ManagedRedis) -> int:
-    """Primaries and replicas together."""
-    return redis.shards * (1 + redis.replicas_per_shard)
-
-
 def _service(deployment: RagDeployment) -> Manifest:
     return {
         "apiVersion": "v1",
@@ -49,7 +44,7 @@ def _service(deployment: RagDeployment) -> Manifest:
 
 def _stateful_set(deployment: RagDeployment, redis: ManagedRedis, context: Context) -> Manifest:
     spec: Manifest = {
-        "replicas": pod_count(redis),
+        "replicas": redis.pod_count,
         "serviceName": names.redis(deployment.name),
         "podManagementPolicy": "Parallel",
         "revisionHistoryLimit": 3,

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from ragkube_operator.crd import RagDeployment
-from ragkube_operator.render import api, autoscaling, network, redis, weaviate, worker
+from ragkube_operator.render import api, autoscaling, monitoring, network, redis, weaviate, worker
 from ragkube_operator.render.context import Context
 from ragkube_operator.render.pods import Manifest
 
 RANK = [
     "ServiceAccount",
+    "Role",
+    "RoleBinding",
     "ConfigMap",
     "Service",
     "NetworkPolicy",
@@ -17,6 +19,9 @@ RANK = [
     "Deployment",
     "HorizontalPodAutoscaler",
     "ScaledObject",
+    "PodMonitor",
+    "ServiceMonitor",
+    "PrometheusRule",
 ]
 """What a pod needs comes before it."""
 
@@ -28,6 +33,7 @@ def render(deployment: RagDeployment, context: Context) -> list[Manifest]:
         *redis.objects(deployment, context),
         *weaviate.objects(deployment, context),
         *worker.objects(deployment, context),
+        *monitoring.objects(deployment, context),
         *network.objects(deployment),
         *autoscaling.objects(deployment, context),
     ]

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from ragkube_operator.crd import RagDeployment
 from ragkube_operator.crd.common import SecretKeyRef
-from ragkube_operator.render import names
+from ragkube_operator.render import names, redis_targets
 
 DIRECTORY = "/etc/ragkube/secrets"
 """Where the pods of API and worker find the files."""
@@ -66,10 +66,14 @@ def generated_secrets(deployment: RagDeployment) -> list[GeneratedSecret]:
     if spec.auth.mode == "ApiKey" and spec.auth.admin_key_secret_ref is None:
         found.append(GeneratedSecret(names.admin_key(name), "key", "api"))
     if spec.cache.enabled and spec.cache.redis.type == "Managed":
-        conf = "requirepass {value}\nmasterauth {value}\n"
-        found.append(GeneratedSecret(names.redis_auth(name), "password", "redis", {"auth.conf": conf}))
+        derived = {"auth.conf": "requirepass {value}\nmasterauth {value}\n"}
+        if redis_targets.exporter_runs(deployment):
+            derived[redis_targets.password_key(deployment)] = redis_targets.password_file(deployment)
+        found.append(GeneratedSecret(names.redis_auth(name), "password", "redis", derived))
     if spec.vector_store.weaviate.type == "Managed":
         found.append(GeneratedSecret(names.weaviate_auth(name), "api-key", "weaviate"))
+    if spec.monitoring.type == "Managed" and spec.monitoring.stack.grafana.enabled:
+        found.append(GeneratedSecret(names.grafana_admin(name), "password", "grafana"))
     return found
 
 
@@ -119,7 +123,9 @@ _GENERATED_FILES = {"api": "admin-key", "redis": "redis-password", "weaviate": "
 def mounted_secrets(deployment: RagDeployment) -> list[MountedSecret]:
     """The files that API and worker read secrets from, in the order of their names."""
     generated = [
-        MountedSecret(s.name, s.key, _GENERATED_FILES[s.component]) for s in generated_secrets(deployment)
+        MountedSecret(s.name, s.key, _GENERATED_FILES[s.component])
+        for s in generated_secrets(deployment)
+        if s.component in _GENERATED_FILES
     ]
     named = [MountedSecret(ref.name, ref.key, _FILES[ref.path]) for ref in referenced_secrets(deployment)]
     return sorted([*generated, *named], key=lambda secret: secret.file)

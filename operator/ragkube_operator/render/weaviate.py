@@ -103,6 +103,7 @@ def _container(deployment: RagDeployment, weaviate: ManagedWeaviate, context: Co
         "ports": [
             {"name": "http", "containerPort": names.WEAVIATE_HTTP_PORT, "protocol": "TCP"},
             {"name": "grpc", "containerPort": names.WEAVIATE_GRPC_PORT, "protocol": "TCP"},
+            {"name": "metrics", "containerPort": names.WEAVIATE_METRICS_PORT, "protocol": "TCP"},
         ],
         "startupProbe": pods.http_probe(
             live, "http", periodSeconds=1, timeoutSeconds=2, failureThreshold=600
@@ -124,6 +125,10 @@ def _environment(deployment: RagDeployment, weaviate: ManagedWeaviate) -> list[M
     values = {
         "PERSISTENCE_DATA_PATH": DATA,
         "DISABLE_TELEMETRY": "true",
+        # always on: switching monitoring on must not restart a database
+        "PROMETHEUS_MONITORING_ENABLED": "true",
+        "PROMETHEUS_MONITORING_PORT": str(names.WEAVIATE_METRICS_PORT),
+        "PROMETHEUS_MONITORING_GROUP": "true",
         "DEFAULT_VECTORIZER_MODULE": "none",
         "AUTHENTICATION_ANONYMOUS_ACCESS_ENABLED": "false",
         "AUTHENTICATION_APIKEY_ENABLED": "true",

@@ -1,0 +1,89 @@
+"""Do documents arrive? Writes, their latency, and the vector database."""
+
+from __future__ import annotations
+
+from dashboards.panels import SCOPE, Board, graph, number, query
+from ragkube_operator.render.rules.names import PER_DEPLOYMENT
+
+CURRENT = "[$__rate_interval]"
+DOCUMENTS = SCOPE.metric("rag_documents_indexed_total", component="")
+ROUTES = 'route=~"/v1/documents.*"'
+
+
+def board() -> Board:
+    """The dashboard."""
+    found = Board("ingestion", "Ingestion", "Writes of documents, and the vector database.")
+    found.row("Now", *_now())
+    found.row("Documents", *_documents())
+    found.row("Weaviate", *_weaviate())
+    return found
+
+
+def _now() -> list[object]:
+    failed = SCOPE.metric("rag_documents_indexed_total", 'outcome="failed"', component="")
+    weaviate = SCOPE.metric("up", component="weaviate")
+    return [
+        number("Writes", f"sum(rate({DOCUMENTS}{CURRENT}))", "short", "Documents a second."),
+        number("In this range", f"sum(increase({DOCUMENTS}[$__range]))", "short", "Since the left edge."),
+        number(
+            "Failed",
+            f"sum(increase({failed}[$__range])) or on () vector(0)",
+            "short",
+            "Since the left edge.",
+            (1, "red"),
+        ),
+        number("Weaviate pods", f"sum({weaviate})", "short", "That answer Prometheus."),
+        number("Objects", f"sum({_weaviate_metric('object_count')})", "short", "Passages, with copies."),
+    ]
+
+
+def _documents() -> list[object]:
+    latency = SCOPE.metric("rag_request_latency_seconds_bucket", ROUTES)
+    requests = SCOPE.metric("rag_requests_total", ROUTES)
+    return [
+        graph(
+            "By outcome",
+            "short",
+            "Documents a second, of API and worker.",
+            query(f"sum by (outcome) (rate({DOCUMENTS}{CURRENT}))", "{{outcome}}"),
+            stacked=True,
+        ),
+        graph(
+            "Requests",
+            "reqps",
+            "To the documents API, by method and status.",
+            query(f"sum by (method, status) (rate({requests}{CURRENT}))", "{{method}} {{status}}"),
+            stacked=True,
+        ),
+        graph(
+            "Latency",
+            "s",
+            "Of the documents API, p95.",
+            query(
+                f"histogram_quantile(0.95, sum by ({PER_DEPLOYMENT}, le) (rate({latency}{CURRENT})))", "p95"
+            ),
+        ),
+    ]
+
+
+def _weaviate_metric(name: str) -> str:
+    return SCOPE.metric(name, component="weaviate")
+
+
+def _weaviate() -> list[object]:
+    cpu = f"rate({_weaviate_metric('process_cpu_seconds_total')}{CURRENT})"
+    return [
+        graph(
+            "Objects",
+            "short",
+            "By pod.",
+            query(f"sum by (pod) ({_weaviate_metric('object_count')})", "{{pod}}"),
+        ),
+        graph("CPU", "short", "Cores, by pod.", query(f"sum by (pod) ({cpu})", "{{pod}}")),
+        graph(
+            "Memory",
+            "bytes",
+            "Resident, by pod.",
+            query(_weaviate_metric("process_resident_memory_bytes"), "{{pod}}"),
+        ),
+    ]
