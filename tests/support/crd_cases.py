@@ -64,6 +64,16 @@ def api(**fields: Any) -> Spec:
     return {"api": fields}
 
 
+def monitoring(**fields: Any) -> Spec:
+    """A spec with ``monitoring``."""
+    return {"monitoring": fields}
+
+
+def prometheus(**storage: Any) -> Spec:
+    """A spec with a managed Prometheus on a volume."""
+    return monitoring(type="Managed", managed={"prometheus": {"storage": storage}})
+
+
 def toleration(**fields: Any) -> Spec:
     """A spec with one toleration of the API."""
     return {"api": {"tolerations": [fields]}}
@@ -104,6 +114,10 @@ def autoscaling(**fields: Any) -> Spec:
     return {"autoscaling": {"enabled": True, **fields}}
 
 
+_PROMETHEUS_VOLUME = (
+    "the volume of a running Prometheus cannot be changed: "
+    "set monitoring.type to None, wait until its pod is gone, then change it"
+)
 _FORBIDDEN = "Forbidden: {0} may be set only with type {1}: remove it or change type"
 _REDIS, _WEAVIATE = "spec.cache.redis", "spec.vectorStore.weaviate"
 _ENDPOINT = r"should match '^(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?):[0-9]{1,5}$'"
@@ -337,7 +351,25 @@ REFUSED = [
             "1h", autoscaling(behavior={"scaleUpWindow": "2h"})),
     Refused("engine", 'spec.autoscaling.engine: Unsupported value: "keda": supported values: "Auto", "KEDA", '
             '"Metrics", "CPU"', autoscaling(engine="keda")),
+    Refused("monitoring-type", 'spec.monitoring.type: Unsupported value: "On": supported values: "None", "Managed", '
+            '"External"', monitoring(type="On")),
+    Refused("monitoring-managed", f"spec.monitoring.managed: {_FORBIDDEN.format('managed', 'Managed')}",
+            monitoring(managed={})),
+    Refused("monitoring-external", f"spec.monitoring.external: {_FORBIDDEN.format('external', 'External')}",
+            monitoring(type="Managed", external={})),
+    Refused("monitoring-url", 'spec.monitoring.external.prometheusUrl: Invalid value: "prometheus:9090": '
+            "spec.monitoring.external.prometheusUrl in body should match '^https?://[^\\s/]+[^\\s]*$'",
+            monitoring(type="External", external={"prometheusUrl": "prometheus:9090"})),
+    Refused("availability", "spec.monitoring.objectives.availabilityPercent: Invalid value: 100: "
+            "spec.monitoring.objectives.availabilityPercent in body should be less than or equal to 99.999",
+            monitoring(objectives={"availabilityPercent": 100})),
     # changes
+    Refused("prometheus-volume-appears", f"spec.monitoring.managed: Invalid value: {_PROMETHEUS_VOLUME}",
+            prometheus(size="20Gi"), before=monitoring(type="Managed")),
+    Refused("prometheus-volume-goes", f"spec.monitoring.managed: Invalid value: {_PROMETHEUS_VOLUME}",
+            monitoring(type="Managed"), before=prometheus(storageClassName="fast")),
+    Refused("prometheus-volume-grows", f"spec.monitoring.managed.prometheus.storage.size: Invalid value: {_SIZE}",
+            prometheus(size="20Gi"), before=prometheus(size="10Gi")),
     Refused("shards", _SHARDS, redis(managed={"shards": 4}), before={}),
     Refused("replicas-per-shard", _SHARDS, redis(managed={"replicasPerShard": 2}),
             before=redis(managed={"replicasPerShard": 0})),
@@ -362,6 +394,11 @@ REFUSED = [
 ]  # fmt: skip
 
 ACCEPTED = [
+    Accepted("monitoring-managed", monitoring(type="Managed")),
+    Accepted("monitoring-external", monitoring(type="External")),
+    Accepted("objectives", monitoring(objectives={"availabilityPercent": 99, "dailyCostDollars": 12.5})),
+    Accepted("prometheus-volume-spelt-out", prometheus(size="10240Mi"), before=monitoring(type="Managed")),
+    Accepted("prometheus-volume-while-off", prometheus(size="20Gi"), before=monitoring(type="None")),
     Accepted("empty"),
     Accepted("name-40", name="a" * 40),
     Accepted("null-is-absent", {"llm": None, "api": {"image": None}}),
