@@ -41,7 +41,7 @@ _PROMETHEUS = Program(
     "v0.314.0",
     "",
     ldflags="-X github.com/prometheus/common/version.Version=3.14.0",
-    tags="netgo,remove_all_sd,enable_kubernetes_sd",
+    tags="netgo,remove_all_sd,enable_dns_sd,enable_kubernetes_sd",
     replace="replace cloud.google.com/go => cloud.google.com/go v0.123.0",
 )
 
