@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ragkube_api.auth import Authenticator
-from ragkube_api.ports import AnswerCache, Answerer, Embedder, SourceBoard, VectorStore
+from ragkube_api.ports import Answerer, Embedder, FencedCache, Flights, SourceBoard, ValueCache, VectorStore
 from ragkube_api.services.answering import Answering
+from ragkube_api.services.document_cards import DocumentCards
 from ragkube_api.services.health import Health
 from ragkube_api.services.ingestion import Ingestion
 from ragkube_api.services.limits import Limiter, Reservations
@@ -17,13 +18,19 @@ from ragkube_api.telemetry import Telemetry
 
 @dataclass(frozen=True, slots=True)
 class Backends:
-    """The adapters behind the ports; ``fallback`` answers while the language model is away."""
+    """The adapters behind the ports; ``fallback`` answers while the language model is away.
+
+    ``values`` are kept in the process, ``shared_values`` in the level that all replicas share (None without one).
+    """
 
     store: VectorStore
     embedder: Embedder
     answerer: Answerer
     fallback: Answerer | None
-    cache: AnswerCache
+    cache: FencedCache
+    values: ValueCache
+    shared_values: ValueCache | None
+    flights: Flights
     board: SourceBoard
     reservations: Reservations | None = None
 
@@ -37,6 +44,7 @@ class Runtime:
     telemetry: Telemetry
     authenticator: Authenticator
     answering: Answering
+    cards: DocumentCards
     ingestion: Ingestion
     sources: SourceSync
     health: Health

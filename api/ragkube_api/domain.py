@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal, NamedTuple, TypeAlias
@@ -234,6 +234,38 @@ class LevelStatistics:
     entries: int
     bytes: int | None = None
     evictions: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question that no exact entry answers, and what a paraphrase's answer may be judged by.
+
+    ``key`` and ``partition`` are the question's own. ``passages`` are what is retrieved for it now, ``evidence`` their
+    digest as values carry it. ``generate`` makes the value of an answer of its own from them (it calls the model).
+    """
+
+    tenant: str
+    text: str
+    key: Key
+    partition: str
+    passages: Sequence[Passage]
+    evidence: bytes
+    generate: Callable[[], Awaitable[bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """The value of an answer to a paraphrase that passed every gate and may be served.
+
+    ``age_seconds`` as of the value's ``Cached``; ``validated`` says why it is not stale.
+    """
+
+    value: bytes
+    level: Literal["l1", "redis"]
+    age_seconds: float
+    similarity: float
+    gates: tuple[str, ...]
+    validated: Literal["fence", "evidence"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import Protocol
 
 from ragkube_api.domain import (
     About,
+    Asked,
     Cached,
     CacheLookup,
     Document,
@@ -24,6 +25,7 @@ from ragkube_api.domain import (
     Lifetime,
     Lookup,
     Passage,
+    Proposal,
     SearchQuery,
     Selector,
     SourceStatus,
@@ -213,15 +215,28 @@ class Flights(Protocol):
     """One computation for all who ask the same, over all replicas."""
 
     async def once(
-        self, tenant: str, flight: str, compute: Callable[[], Awaitable[bytes]]
+        self,
+        tenant: str,
+        flight: str,
+        compute: Callable[[], Awaitable[bytes]],
+        *,
+        looked_seconds: float = 0.0,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()``, and whether it was ours.
 
-        ``flight`` names the question *and* the fence, so that nobody gets a result from before a write that had ended
-        when he asked. ``compute`` must not raise what others have to know: it returns an encoded error. A leader that
+        ``flight`` names everything the result depends on, so that nobody gets one from before a write that had ended
+        when he asked. Who looked for the result elsewhere since ``looked_seconds`` ago also gets one that was finished
+        meanwhile. ``compute`` must not raise what others have to know: it returns an encoded error. A leader that
         dies is replaced by one waiter when its lease is over; a caller that is cancelled leaves the computation to
         the others and ends it when there are none. With the shared level away, one computation per process.
         """
+
+
+class Proposals(Protocol):
+    """Answers to paraphrases of a question. Never raises: what cannot be judged is not proposed."""
+
+    async def propose(self, asked: Asked) -> Proposal | None:
+        """One that passed every gate, or None: then the question is answered by itself."""
 
 
 class SourceBoard(Protocol):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
@@ -10,18 +11,32 @@ from typing import assert_never
 from ragkube_api import settings as s
 from ragkube_api.auth import Authenticator, authenticator
 from ragkube_api.context import Backends, Runtime
-from ragkube_api.ports import AnswerCache, Answerer, Embedder, SourceBoard, VectorStore
+from ragkube_api.ports import (
+    Answerer,
+    Embedder,
+    FencedCache,
+    Flights,
+    SourceBoard,
+    ValueCache,
+    VectorStore,
+)
 from ragkube_api.services import ttl_classes
 from ragkube_api.services.answering import Answering, CachePolicy
+from ragkube_api.services.document_cards import DocumentCards
+from ragkube_api.services.embeddings import QuestionVectors
 from ragkube_api.services.health import Dependency, Health
 from ragkube_api.services.ingestion import Ingestion
 from ragkube_api.services.limits import Limiter, Reservations
+from ragkube_api.services.retrieval import Retrieval
 from ragkube_api.services.sources import SourceSync
+from ragkube_api.services.writing import Writer
 from ragkube_api.telemetry import Telemetry
 
 __all__ = ["Backends", "Runtime", "assemble", "build"]
 
 _PARSER_THREADS = 2
+# What the process keeps of embedded questions: 4 KB each at most.
+_VECTORS, _VECTOR_BYTES = 10_000, 16 * 1024 * 1024
 # Raise it when passages are ranked in another way: answers in a shared cache outlive this process.
 _RANKING = "reranked-2"
 
@@ -34,10 +49,9 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
     """
     embedder = await _embedder(settings.embedding, stack)
     store = _reranked(await _store(settings.store, embedder, stack))
-    cache, board, reservations = await _cache(settings.cache, stack)
+    caches = await _caches(settings, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
-    backends = Backends(store, embedder, answerer, fallback, cache, board, reservations)
-    return assemble(settings, backends, stack)
+    return assemble(settings, Backends(store, embedder, answerer, fallback, *caches), stack)
 
 
 def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) -> Runtime:
@@ -54,7 +68,13 @@ def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) ->
         backends=backends,
         telemetry=telemetry,
         authenticator=auth,
-        answering=_answering(settings, backends, ingestion.text_revision, telemetry),
+        answering=_answering(settings, backends, ingestion.text_revision, telemetry, stack),
+        cards=DocumentCards(
+            backends.store,
+            backends.cache if settings.cache.enabled else None,
+            ttl_seconds=settings.cache.document_ttl_seconds,
+            telemetry=telemetry,
+        ),
         ingestion=ingestion,
         sources=sources,
         health=Health(_dependencies(settings, backends, auth), telemetry),
@@ -89,24 +109,52 @@ def _ingestion(
 
 
 def _answering(
-    settings: s.Settings, backends: Backends, text_revision: str, telemetry: Telemetry
+    settings: s.Settings,
+    backends: Backends,
+    text_revision: str,
+    telemetry: Telemetry,
+    stack: AsyncExitStack,
 ) -> Answering:
-    cache = settings.cache
-    policy = CachePolicy(
-        enabled=cache.enabled,
-        level="l1" if isinstance(cache.backend, s.MemoryCacheBackend) else "redis",
-        classes=ttl_classes.compiled(cache.classes, cache.answer_ttl_seconds),
-        max_bytes=cache.max_answer_bytes,
-    )
-    return Answering(
-        store=backends.store,
-        embedder=backends.embedder,
-        answerer=backends.answerer,
-        fallback=backends.fallback,
+    cache, timeout = settings.cache, settings.server.request_timeout_seconds
+    retrieval = _retrieval(settings, backends, f"{text_revision}|{_RANKING}", telemetry)
+    writer = Writer(backends.answerer, backends.fallback, timeout_seconds=timeout, telemetry=telemetry)
+    answering = Answering(
         cache=backends.cache,
-        policy=policy,
-        index_revision=f"{text_revision}|{_RANKING}",
-        timeout_seconds=settings.server.request_timeout_seconds,
+        flights=backends.flights,
+        retrieval=retrieval,
+        writer=writer,
+        proposals=None,
+        policy=CachePolicy(
+            enabled=cache.enabled,
+            classes=ttl_classes.compiled(cache.classes, cache.answer_ttl_seconds),
+            stale_seconds=cache.stale_while_revalidate_seconds,
+            max_bytes=cache.max_answer_bytes,
+        ),
+        state=f"{writer.revision}|{retrieval.state}",
+        timeout_seconds=timeout,
+        telemetry=telemetry,
+    )
+    stack.push_async_callback(answering.close)
+    return answering
+
+
+def _retrieval(settings: s.Settings, backends: Backends, revision: str, telemetry: Telemetry) -> Retrieval:
+    cache = settings.cache
+    # the embedder in the process is faster than a round trip
+    remote = not isinstance(settings.embedding, s.WordllamaEmbedding)
+    vectors = QuestionVectors(
+        backends.embedder,
+        local=backends.values if cache.enabled else None,
+        shared=backends.shared_values if cache.enabled and remote else None,
+        ttl_seconds=cache.embedding_ttl_seconds,
+        telemetry=telemetry,
+    )
+    return Retrieval(
+        store=backends.store,
+        vectors=vectors,
+        cache=backends.cache if cache.enabled else None,
+        revision=revision,
+        ttl_seconds=cache.retrieval_ttl_seconds,
         telemetry=telemetry,
     )
 
@@ -166,22 +214,26 @@ def _reranked(store: VectorStore) -> VectorStore:
     return RerankedStore(store)
 
 
-async def _cache(
-    settings: s.CacheSettings, stack: AsyncExitStack
-) -> tuple[AnswerCache, SourceBoard, Reservations | None]:
-    match settings.backend:
-        case s.MemoryCacheBackend():
-            from ragkube_api.adapters.memory_cache import MemoryAnswerCache, MemorySourceBoard
+async def _caches(
+    settings: s.Settings, stack: AsyncExitStack
+) -> tuple[FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, Reservations | None]:
+    from ragkube_api.adapters.local_level import MemoryValueCache
+    from ragkube_api.adapters.memory_cache import MemoryCache, MemorySourceBoard
+    from ragkube_api.adapters.memory_flights import MemoryFlights
 
-            answers = MemoryAnswerCache(
-                max_entries=settings.local.max_entries, max_bytes=settings.local.max_bytes
-            )
-            return answers, MemorySourceBoard(), None
+    local = settings.cache.local
+    values = MemoryValueCache(max_entries=_VECTORS, max_bytes=_VECTOR_BYTES, clock=time.monotonic)
+    match settings.cache.backend:
+        case s.MemoryCacheBackend():
+            cache = MemoryCache(max_entries=local.max_entries, max_bytes=local.max_bytes)
+            return cache, values, None, MemoryFlights(), MemorySourceBoard(), None
         case s.RedisCacheBackend() as backend:
+            from ragkube_api.adapters.bridged_cache import BridgedCache
             from ragkube_api.adapters.redis_cache import open_redis
 
             redis = await stack.enter_async_context(open_redis(backend))
-            return redis.answers, redis.sources, redis.reservations
+            shared = BridgedCache(redis.answers)
+            return shared, values, None, MemoryFlights(), redis.sources, redis.reservations
         case _ as never:
             assert_never(never)
 

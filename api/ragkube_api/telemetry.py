@@ -33,6 +33,7 @@ EVENTS: Final = {
     "llm_call": "one call of a language model (model, outcome, input_tokens, output_tokens, cost_usd, latency_ms)",
     "cache_unavailable": "the cache could not be reached; the request went on without it",
     "cache_entry_corrupt": "a cached value could not be read and counts as a miss",
+    "cache_refresh_failed": "a cached answer could not be made anew in the background (code)",
     "embedder_unavailable": "a question could not be embedded; it was searched by words only",
     "document_indexed": "a document was added or replaced (tenant, document, version, chunks, latency_ms)",
     "document_deleted": "a document was removed (tenant, document)",
@@ -100,14 +101,29 @@ class Telemetry:
             registry=registry,
         )  # fmt: skip
         self.cache_hits = Counter(
-            "rag_cache_hits_total", "Answers from the cache.", ["level", "kind"], registry=registry
+            "rag_cache_hits_total", "Values from the cache.", ["level", "kind"], registry=registry
         )
         self.cache_misses = Counter(
-            "rag_cache_misses_total", "Look-ups that found no valid answer.", ["kind"], registry=registry
+            "rag_cache_misses_total", "Look-ups that found no valid value.", ["kind"], registry=registry
         )
         self.cache_errors = Counter(
             "rag_cache_errors_total",
             "Cache troubles: unavailable, corrupt (entry unreadable), oversized (answer not stored).",
+            ["reason"], registry=registry,
+        )  # fmt: skip
+        self.cache_validations = Counter(
+            "rag_cache_validations_total",
+            "Cached answers from before a write whose passages were retrieved again: held, changed.",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.cache_flights = Counter(
+            "rag_cache_flights_total",
+            "Answers that were not in the cache: led (made here), joined (another asker was making it).",
+            ["role"], registry=registry,
+        )  # fmt: skip
+        self.cache_refreshes = Counter(
+            "rag_cache_refreshes_total",
+            "Cached answers made anew in the background: early (before the end of the TTL), stale (after it).",
             ["reason"], registry=registry,
         )  # fmt: skip
         self.llm_calls = Counter(

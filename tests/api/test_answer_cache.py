@@ -11,10 +11,11 @@ from typing import Any
 import pytest
 
 from ragkube_api.context import Backends
-from ragkube_api.errors import CacheUnavailableError, StoreUnavailableError
+from ragkube_api.domain import Key
+from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.services import answer_codec
 from support.api import RunningApp, running_app, settings_in
-from support.trouble import Away
+from support.trouble import Away, CutOff
 
 QUESTION = "How far away is the moon?"
 MOON = "The moon is 384,400 kilometres away."
@@ -174,33 +175,44 @@ async def test_an_answer_that_a_write_overtook_is_not_stored(tmp_path: Path) -> 
     assert "7 kilometres" in next_one["answer"]
 
 
+@pytest.mark.proves("C2")
 @pytest.mark.proves("R3")
 async def test_without_the_cache_it_answers_and_says_so(tmp_path: Path) -> None:
-    caches: list[Away] = []
+    caches: list[CutOff] = []
 
     def change(backends: Backends) -> Backends:
-        caches.append(Away(backends.cache))
+        caches.append(CutOff(backends.cache))
         return replace(backends, cache=caches[0])
 
     async with running_app(settings_in(tmp_path), change) as app:
         await app.put("moon.txt", MOON)
-        caches[0].error = CacheUnavailableError("The cache cannot be reached.")
+        caches[0].away = True
 
         answer = await app.ask(QUESTION)
+        again = await app.ask(QUESTION)
         write = await app.put("other.txt", "More text.")
         ready = await app.client.get("/readyz")
-        caches[0].error = None
+        caches[0].away = False
         healed = await app.ask(QUESTION)
+        at_last = await app.ask(QUESTION)
 
-        assert (answer["cache"]["status"], answer["degraded"]) == ("bypass", ["cache-unavailable"])
+        assert (answer["cache"]["status"], answer["degraded"]) == ("miss", ["cache-unavailable"])
         assert "384,400" in answer["answer"]
+        assert (again["id"], again["degraded"]) == (answer["id"], ["cache-unavailable"])
+        assert (again["cache"]["status"], again["cache"]["level"]) == ("hit", "l1")
+        assert again["cache"]["validated"] == "evidence"
         assert (write.status_code, write.json()["code"]) == (503, "cache-unavailable")
         assert int(write.headers["retry-after"]) >= 1
         assert ready.status_code == 200
         assert ready.json()["dependencies"]["cache"]["up"] is False
-        assert (healed["cache"]["status"], healed["degraded"]) == ("miss", [])
-        assert await app.metric("rag_cache_errors_total", reason="unavailable") == 1
-        assert await app.metric("rag_degraded_answers_total", reason="cache-unavailable") == 1
+        assert (healed["id"], healed["cache"]["validated"], healed["degraded"]) == (
+            answer["id"],
+            "evidence",
+            [],
+        )
+        assert (at_last["id"], at_last["cache"]["validated"]) == (answer["id"], "fence")
+        assert await app.metric("rag_cache_errors_total", reason="unavailable") == 2
+        assert await app.metric("rag_degraded_answers_total", reason="cache-unavailable") == 2
 
 
 @pytest.mark.proves("R3")
@@ -243,15 +255,16 @@ def _of_another_key(value: bytes) -> answer_codec.Entry:
         pytest.param(lambda value: value[:0], id="empty"),
         pytest.param(lambda value: b"\x80\x04" + value, id="foreign"),
         pytest.param(lambda value: value + b"\0", id="longer"),
-        pytest.param(lambda value: answer_codec.aged(_of_another_key(value), 0), id="of another key"),
+        pytest.param(lambda value: answer_codec.again(_of_another_key(value), age=0), id="of another key"),
     ],
 )
 async def test_a_damaged_entry_is_a_miss_and_is_counted(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     class Damaging(Away):
-        async def store(self, tenant: str, key: str, value: bytes, *rest: Any) -> bool:
-            return bool(await self.inner.store(tenant, key, damage(value), *rest))
+        async def store(self, tenant: str, key: Key, value: bytes, **rest: Any) -> bool:
+            stored = damage(value) if key.kind == "answer" else value
+            return bool(await self.inner.store(tenant, key, stored, **rest))
 
     def change(backends: Backends) -> Backends:
         return replace(backends, cache=Damaging(backends.cache))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 
 import pytest
 
@@ -13,10 +12,10 @@ from support.caches import digest
 
 
 @pytest.fixture(params=["memory"])
-async def cache(request: pytest.FixtureRequest) -> AsyncIterator[ValueCache]:
+async def cache(request: pytest.FixtureRequest) -> ValueCache:
     from ragkube_api.adapters.local_level import MemoryValueCache
 
-    yield MemoryValueCache(max_entries=100, max_bytes=1 << 20, clock=time.monotonic)
+    return MemoryValueCache(max_entries=100, max_bytes=1 << 20, clock=time.monotonic)
 
 
 @pytest.mark.proves("C3")

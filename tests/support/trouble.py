@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import inspect
+from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from typing import Any
 
-from ragkube_api.errors import RagkubeError
+from ragkube_api.domain import Cached, Key, Lookup
+from ragkube_api.errors import CacheUnavailableError, RagkubeError
 
 
 class Away:
@@ -41,3 +44,37 @@ class Away:
         self.calls.append(name)
         if self.error is not None:
             raise self.error
+
+
+class CutOff(Away):
+    """A cache whose shared level can be taken away: what the process itself holds stays, with nothing to vouch for it."""
+
+    away = False
+
+    def peek(self, tenant: str, key: Key) -> Cached | None:
+        found: Cached | None = None if self.away else self.inner.peek(tenant, key)
+        return found
+
+    async def lookup(self, tenant: str, key: Key) -> Lookup:
+        lookup: Lookup = await self.inner.lookup(tenant, key)
+        if not self.away:
+            return lookup
+        return Lookup(None, replace(lookup.found, current=False) if lookup.found else None)
+
+    async def store(self, tenant: str, key: Key, value: bytes, *, fence: Any, **rest: Any) -> bool:
+        if self.away:
+            await self.inner.store(tenant, key, value, fence=None, **rest)
+            return False
+        return bool(await self.inner.store(tenant, key, value, fence=fence, **rest))
+
+    def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        self._check()
+        inner: AbstractAsyncContextManager[None] = self.inner.writing(tenant)
+        return inner
+
+    async def ping(self) -> None:
+        self._check()
+
+    def _check(self) -> None:
+        if self.away:
+            raise CacheUnavailableError("The cache cannot be reached.")

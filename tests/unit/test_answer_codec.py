@@ -100,9 +100,9 @@ def test_two_answers_to_the_same_question_have_ids_of_their_own() -> None:
 
 def test_an_answer_that_is_stored_again_keeps_all_but_its_age() -> None:
     stored = entry()
-    again = entry(answer_codec.aged(stored, 77.5))
-    assert again == stored._replace(age=77.5)
-    assert answer_codec.contents(again) == answer_codec.contents(stored)
+    once_more = entry(answer_codec.again(stored, age=77.5))
+    assert once_more == stored._replace(age=77.5)
+    assert answer_codec.contents(once_more) == answer_codec.contents(stored)
 
 
 def test_the_mark_is_of_the_question_and_the_text() -> None:

@@ -89,7 +89,7 @@ async def get_content(runtime: AppRuntime, tenant: ReadTenant, id: str) -> Respo
 )
 async def get_document(runtime: AppRuntime, tenant: ReadTenant, id: str) -> Response:  # noqa: A002
     """Version, title, metadata and size."""
-    document = await runtime.backends.store.get(tenant, id)
+    document = await runtime.cards.get(tenant, id)
     if document is None:
         raise no_document(id)
     return _json(document_body(document), headers={"etag": f'"{document.version}"'})

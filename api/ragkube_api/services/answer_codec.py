@@ -1,6 +1,6 @@
 """How an answer is written down, and how the response of ``POST /v1/query`` is made of it.
 
-A value is ``magic, check, header, head, tail``. ``head`` and ``tail`` are pieces of the response's JSON, so that a hit
+A value is ``magic, check, header, head, tail, tags``. ``head`` and ``tail`` are pieces of the response's JSON, so that a hit
 is answered by splicing bytes. A value that is damaged, cut, of another format or of another key opens as None.
 Keys are made in ``answer_keys``.
 """
@@ -19,9 +19,11 @@ from ragkube_api.domain import Generation
 
 _MAGIC: Final = b"rka2"
 _CHECK_BYTES: Final = 8
-_HEADER: Final = struct.Struct("<16s16s16sddII")
+_HEADER: Final = struct.Struct("<16s16s16sddIII")
 _BODY: Final = len(_MAGIC) + _CHECK_BYTES
 _HEAD: Final = _BODY + _HEADER.size
+_ID: Final = b'{"id":"'
+ID_BYTES: Final = 24
 _NOTHING_SAVED: Final = {"input_tokens": 0, "output_tokens": 0, "cost_usd": 0.0}
 
 
@@ -52,6 +54,13 @@ class Entry(NamedTuple):
     seconds: float
     head: bytes
     tail: bytes
+    tags: bytes = b"[]"
+    """A JSON list of the answer's tags."""
+
+    @property
+    def id(self) -> str:
+        """The answer's."""
+        return self.head[len(_ID) : len(_ID) + 2 * ID_BYTES].decode()
 
 
 def encode(
@@ -62,6 +71,7 @@ def encode(
     documents: Sequence[tuple[str, str]],
     ttl_class: str,
     seconds: float,
+    tags: Sequence[str] = (),
 ) -> bytes:
     """The value of a new answer, with an id of its own. ``digest`` is that of its key, ``seconds`` what it took."""
     head = {
@@ -90,7 +100,7 @@ def encode(
     first = orjson.dumps(head)[:-2] + b'"status":"'
     last = b"," + orjson.dumps(receipt)[1:] + b"," + orjson.dumps(model)[1:-2]
     mark = _mark(digest, generation.text)
-    return _value(Entry(digest, evidence, mark, 0.0, seconds, first, last))
+    return _value(Entry(digest, evidence, mark, 0.0, seconds, first, last, orjson.dumps(tags)))
 
 
 def open_entry(value: bytes, digest: str | None) -> Entry | None:
@@ -100,11 +110,13 @@ def open_entry(value: bytes, digest: str | None) -> Entry | None:
     """
     if len(value) < _HEAD or not value.startswith(_MAGIC) or value[len(_MAGIC) : _BODY] != _check(value):
         return None
-    key, evidence, mark, age, seconds, head, tail = _HEADER.unpack_from(value, _BODY)
-    if len(value) != _HEAD + head + tail or (digest is not None and key.hex() != digest):
+    key, evidence, mark, age, seconds, head, tail, tags = _HEADER.unpack_from(value, _BODY)
+    if len(value) != _HEAD + head + tail + tags or (digest is not None and key.hex() != digest):
         return None
-    middle = _HEAD + head
-    return Entry(key.hex(), evidence, mark.hex(), age, seconds, value[_HEAD:middle], value[middle:])
+    middle, end = _HEAD + head, _HEAD + head + tail
+    return Entry(
+        key.hex(), evidence, mark.hex(), age, seconds, value[_HEAD:middle], value[middle:end], value[end:]
+    )
 
 
 def opened(value: bytes) -> Entry:
@@ -116,9 +128,10 @@ def opened(value: bytes) -> Entry:
     return entry
 
 
-def aged(entry: Entry, age: float) -> bytes:
-    """The value to store again when its evidence was found to hold: it stays as old as it is."""
-    return _value(entry._replace(age=age))
+def again(entry: Entry, *, age: float, tags: Sequence[str] = ()) -> bytes:
+    """The value to store again when its evidence was found to hold: as old as it is, with the tags it has and these."""
+    known = orjson.loads(entry.tags)
+    return _value(entry._replace(age=age, tags=orjson.dumps(list(dict.fromkeys([*known, *tags])))))
 
 
 def render_hit(
@@ -171,9 +184,9 @@ def contents(entry: Entry) -> dict[str, Any]:
 def _value(entry: Entry) -> bytes:
     header = _HEADER.pack(
         bytes.fromhex(entry.digest), entry.evidence, bytes.fromhex(entry.mark), entry.age, entry.seconds,
-        len(entry.head), len(entry.tail),
+        len(entry.head), len(entry.tail), len(entry.tags),
     )  # fmt: skip
-    unchecked = b"".join((_MAGIC, bytes(_CHECK_BYTES), header, entry.head, entry.tail))
+    unchecked = b"".join((_MAGIC, bytes(_CHECK_BYTES), header, entry.head, entry.tail, entry.tags))
     return _MAGIC + _check(unchecked) + unchecked[_BODY:]
 
 

@@ -25,7 +25,7 @@ from ragkube_api.errors import (
     EmptyDocumentError,
     NotFoundError,
 )
-from ragkube_api.ports import AnswerCache, Embedder, VectorStore
+from ragkube_api.ports import Embedder, FencedCache, VectorStore
 from ragkube_api.services.deadline import deadline
 from ragkube_api.telemetry import Telemetry
 from ragkube_api.text import REVISION, chunking, parsing
@@ -59,7 +59,7 @@ class Ingestion:
         *,
         store: VectorStore,
         embedder: Embedder,
-        cache: AnswerCache,
+        cache: FencedCache,
         executor: Executor,
         max_bytes: int,
         chunk_characters: int,

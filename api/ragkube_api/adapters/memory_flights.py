@@ -1,0 +1,60 @@
+"""Flights of one process."""
+
+from __future__ import annotations
+
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Final
+
+from ragkube_api.coalescing import Coalescer
+
+KEPT_SECONDS: Final = 10.0
+_MOST_KEPT: Final = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Finished:
+    result: bytes
+    moment: float
+
+
+class MemoryFlights:
+    """``Flights`` for a process that shares nothing with others."""
+
+    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._running: Coalescer[bytes] = Coalescer()
+        self._finished: OrderedDict[tuple[str, str], _Finished] = OrderedDict()
+
+    async def once(
+        self,
+        tenant: str,
+        flight: str,
+        compute: Callable[[], Awaitable[bytes]],
+        *,
+        looked_seconds: float = 0.0,
+    ) -> tuple[bytes, bool]:
+        """The result of one ``compute()`` at a time, and whether it was ours."""
+        key = (tenant, flight)
+        finished = self._finished.get(key)
+        if finished is not None and self._clock() - finished.moment <= min(looked_seconds, KEPT_SECONDS):
+            return finished.result, False
+
+        async def kept() -> bytes:
+            result = await compute()
+            self._keep(key, result)
+            return result
+
+        return await self._running.run(key, kept)
+
+    def _keep(self, key: tuple[str, str], result: bytes) -> None:
+        now = self._clock()
+        self._finished[key] = _Finished(result, now)
+        self._finished.move_to_end(key)
+        while self._finished:
+            oldest, finished = next(iter(self._finished.items()))
+            if len(self._finished) <= _MOST_KEPT and now - finished.moment <= KEPT_SECONDS:
+                break
+            del self._finished[oldest]

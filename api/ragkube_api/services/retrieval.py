@@ -1,0 +1,159 @@
+"""Passages for a question: from the cache while no document was written, or from the store."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import orjson
+
+from ragkube_api.coalescing import Coalescer
+from ragkube_api.domain import Chunk, Fence, Filters, Key, Lifetime, Lookup, Passage, SearchQuery, Vectors
+from ragkube_api.errors import EmbedderUnavailableError
+from ragkube_api.ports import FencedCache, VectorStore
+from ragkube_api.services import evidence
+from ragkube_api.services.answer_keys import retrieval_key
+from ragkube_api.services.embeddings import QuestionVectors
+from ragkube_api.services.sealed import seal, unseal
+from ragkube_api.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is searched for; ``text`` is normalised. ``read`` and ``write`` allow the cache.
+
+    ``fence`` is the one that the asker read: who reads the same one gets the same passages.
+    """
+
+    tenant: str
+    text: str
+    k: int
+    alpha: float
+    filters: Filters = field(default_factory=dict)
+    read: bool = True
+    write: bool = True
+    fence: Fence | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Retrieved:
+    """Passages by rank, their evidence, and what was missing. ``fence``: under which they may still be stored."""
+
+    passages: Sequence[Passage]
+    evidence: bytes
+    degraded: tuple[str, ...] = ()
+    fence: Fence | None = None
+
+
+class Retrieval:
+    """Searches for questions. ``cache`` is None when nothing is cached."""
+
+    def __init__(
+        self,
+        *,
+        store: VectorStore,
+        vectors: QuestionVectors,
+        cache: FencedCache | None,
+        revision: str,
+        ttl_seconds: float,
+        telemetry: Telemetry,
+    ) -> None:
+        self._store = store
+        self._vectors = vectors
+        self._cache = cache
+        self._state = f"{vectors.name}|{revision}"
+        self._lifetime = Lifetime(ttl_seconds)
+        self._telemetry = telemetry
+        self._running: Coalescer[Retrieved] = Coalescer()
+
+    @property
+    def state(self) -> str:
+        """Changes when the same question would find other passages of the same documents."""
+        return self._state
+
+    async def passages(self, wanted: Wanted) -> Retrieved:
+        """The best passages now, or as of the fence that the asker read; raises the store's errors."""
+        key = self._key(wanted)
+        if not wanted.read or wanted.fence is None:
+            return await self._found(wanted, key)
+        # under one fence many askers are one: a cold question asked by everybody is searched for once
+        found, _ = await self._running.run(
+            (wanted.tenant, key, wanted.fence), lambda: self._found(wanted, key)
+        )
+        return found
+
+    async def keep(self, wanted: Wanted, found: Retrieved) -> None:
+        """Store them for other models and other moments, unless they came from the cache."""
+        if self._cache is None or not wanted.write or found.fence is None:
+            return
+        key = self._key(wanted)
+        value = seal(orjson.dumps([_written(passage) for passage in found.passages]), key.digest)
+        await self._cache.store(wanted.tenant, key, value, fence=found.fence, lifetime=self._lifetime)
+
+    def _key(self, wanted: Wanted) -> Key:
+        return retrieval_key(
+            question=wanted.text, k=wanted.k, alpha=wanted.alpha, filters=wanted.filters, state=self._state
+        )
+
+    async def _found(self, wanted: Wanted, key: Key) -> Retrieved:
+        lookup = None
+        if self._cache is not None and wanted.read and wanted.fence is not None:
+            lookup = await self._cache.lookup(wanted.tenant, key)
+            cached = self._cached(key, lookup)
+            if cached is not None:
+                return cached
+        started = time.perf_counter()
+        passages, degraded = await self._search(wanted)
+        self._telemetry.retrieval.observe(time.perf_counter() - started)
+        ranked = evidence.by_rank(passages)
+        fence = lookup.fence if lookup is not None and not degraded else None
+        return Retrieved(ranked, evidence.digest(ranked), degraded, fence)
+
+    def _cached(self, key: Key, lookup: Lookup) -> Retrieved | None:
+        found = lookup.found
+        if found is None or not found.current or found.fresh_seconds <= 0:
+            self._telemetry.cache_misses.labels("retrieval").inc()
+            return None
+        passages = _read(found.value, key.digest)
+        if passages is None:
+            self._telemetry.cache_errors.labels("corrupt").inc()
+            self._telemetry.cache_misses.labels("retrieval").inc()
+            return None
+        self._telemetry.cache_hits.labels(found.level, "retrieval").inc()
+        return Retrieved(passages, evidence.digest(passages))
+
+    async def _search(self, wanted: Wanted) -> tuple[Sequence[Passage], tuple[str, ...]]:
+        alpha = wanted.alpha
+        degraded: tuple[str, ...] = ()
+        try:
+            vector = await self._vector(wanted)
+        except EmbedderUnavailableError as error:
+            if alpha == 1:
+                raise
+            self._telemetry.log.warning("embedder_unavailable", cause=str(error.__cause__ or error))
+            degraded, alpha, vector = ("embedder-unavailable",), 0.0, self._vectors.none
+        query = SearchQuery(wanted.text, vector, wanted.k, alpha, wanted.filters)
+        return await self._store.search(wanted.tenant, query), degraded
+
+    async def _vector(self, wanted: Wanted) -> Vectors:
+        return await self._vectors.of(wanted.tenant, wanted.text, read=wanted.read, write=wanted.write)
+
+
+def _written(passage: Passage) -> list[Any]:
+    chunk = passage.chunk
+    return [
+        passage.document, passage.version, passage.title, passage.score,
+        chunk.ordinal, chunk.start, chunk.end, chunk.text, chunk.heading,
+    ]  # fmt: skip
+
+
+def _read(value: bytes, digest: str) -> list[Passage] | None:
+    payload = unseal(value, digest)
+    return None if payload is None else [_passage(row) for row in orjson.loads(payload)]
+
+
+def _passage(row: Sequence[Any]) -> Passage:
+    document, version, title, score, ordinal, start, end, text, heading = row
+    return Passage(document, version, title, Chunk(ordinal, start, end, text, tuple(heading)), score)
