@@ -66,6 +66,24 @@ class BodyTooLargeError(RagkubeError):
     code, status, title = "body-too-large", 413, "Body is too large"
 
 
+class BadRequestError(RagkubeError):
+    """What came is no HTTP request."""
+
+    code, status, title = "bad-request", 400, "Bad request"
+
+
+class HeadersTooLargeError(RagkubeError):
+    """More headers, or longer ones, than anybody needs."""
+
+    code, status, title = "headers-too-large", 431, "Headers are too large"
+
+
+class RequestTimeoutError(RagkubeError):
+    """The request did not come to the end of its headers."""
+
+    code, status, title = "request-timeout", 408, "The request took too long to arrive"
+
+
 class UnauthenticatedError(RagkubeError):
     """No credential, or one that is not known."""
 

@@ -12,18 +12,22 @@ import prometheus_client
 from ragkube_api import runtime as composition
 from ragkube_api.app import create_app, create_worker_app
 from ragkube_api.context import Runtime
+from ragkube_api.log_output import LogOutput
 from ragkube_api.serving import listen, serve
 from ragkube_api.settings import EmbeddedStore, Settings
-from ragkube_api.telemetry import configure_logging
+from ragkube_api.telemetry import configure_logging, request_lines
 
 
 def run(settings: Settings, *, worker: bool) -> None:
     """Serve until a signal. Raises ``StartupError`` when it cannot begin."""
-    configure_logging(settings.log)
-    prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
-    listener = listen(settings.server)
-    with asyncio.Runner(loop_factory=_new_loop) as runner:
-        runner.run(_main(settings, listener, worker=worker))
+    output = configure_logging(settings.log)
+    try:
+        prometheus_client.disable_created_metrics()  # type: ignore[no-untyped-call]
+        listener = listen(settings.server)
+        with asyncio.Runner(loop_factory=_new_loop) as runner:
+            runner.run(_main(settings, listener, output, worker=worker))
+    finally:
+        output.close()
 
 
 def _new_loop() -> asyncio.AbstractEventLoop:
@@ -34,10 +38,11 @@ def _new_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _main(settings: Settings, listener: socket.socket, *, worker: bool) -> None:
+async def _main(settings: Settings, listener: socket.socket, output: LogOutput, *, worker: bool) -> None:
     async with AsyncExitStack() as stack:
         stack.callback(listener.close)
         runtime = await composition.build(settings, stack)
+        runtime.telemetry.request_line = request_lines(settings.log, output) or runtime.telemetry.request_line
         # A store inside the process has no other owner that could fill it.
         own_store = isinstance(settings.store, EmbeddedStore)
         if worker or own_store or settings.documents.sync_in_api:

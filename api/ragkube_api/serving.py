@@ -16,6 +16,7 @@ import uvicorn
 from starlette.types import ASGIApp
 
 from ragkube_api.errors import StartupError
+from ragkube_api.http_protocol import BoundedHttp
 from ragkube_api.services.health import Health
 from ragkube_api.settings import ServerSettings
 from ragkube_api.telemetry import Telemetry
@@ -53,7 +54,7 @@ async def serve(
     """Return when the process has been asked to end and every request is answered."""
     config = uvicorn.Config(
         app,
-        http="httptools",
+        http=BoundedHttp,
         ws="none",
         lifespan="off",
         log_config=None,
