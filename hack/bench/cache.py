@@ -1,0 +1,216 @@
+"""Speed of cached answers, one server core: ratios of figures from the same run, medians of interleaved rounds.
+
+python -m bench.cache [--rounds N] [--seconds S] [--answers N] [--parts speed miss memory processes]
+
+Server on one core, load generator, Redis Cluster, Weaviate and the Messages API on the other.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench.cache_load import Figures, Target, flood, generator, paced
+from bench.cache_servers import LOAD_CORE, Server, World, open_world
+from bench.datasets import REPOSITORY
+
+PARTS = ("speed", "miss", "memory", "processes")
+QUESTIONS = 100
+
+
+def bodies(count: int, topic: str = "caching") -> list[bytes]:
+    """Distinct questions about our own documentation."""
+    return [
+        json.dumps({"question": f"What does part {number} of the documentation say about {topic}?"}).encode()
+        for number in range(count)
+    ]
+
+
+def filled(server: Server, asked: Sequence[bytes]) -> Server:
+    """With a few documents, and every question answered before."""
+    for file in sorted((REPOSITORY / "docs").glob("*.md"))[:12]:
+        server.call("PUT", f"/v1/documents/{file.name}", file.read_bytes(), Content_Type="text/markdown")
+    for body in asked:
+        server.ask(body)
+    assert json.loads(server.ask(asked[0]))["cache"]["status"] == "hit"
+    return server
+
+
+def speed(world: World, rounds: int, seconds: float) -> None:
+    """Every server in turn, several times."""
+    asked = bodies(QUESTIONS)
+    ours = {
+        "ours from L1": filled(world.ragkube("level-one", local=10_000).start(), asked),
+        "ours from Redis": filled(world.ragkube("redis-only", local=0).start(), asked),
+    }
+    answer = ours["ours from L1"].ask(asked[0])
+    references = {
+        "bare ASGI": world.reference("bare", answer).start("/", any_status=True),
+        "FastAPI + pydantic + redis-py": world.reference("ordinary", answer).start("/", any_status=True),
+    }
+    servers = {**references, **ours}
+    targets = {name: server.target(asked) for name, server in servers.items()}
+    for name, server in ours.items():
+        report = json.loads(server.ask(asked[1]))["cache"]
+        print(f"{name}: a hit is {len(answer):,} bytes, served from {report['level']}")
+    rows = measured(
+        servers,
+        targets,
+        rounds,
+        lambda target: flood(target, seconds, core=LOAD_CORE, folder=world.folder),
+    )
+    tell(rows)
+    for name in ours:
+        half = statistics.median(one.rate for one in rows[name]) / 2
+        late = [paced(targets[name], half, seconds, core=LOAD_CORE) for _ in range(rounds)]
+        p50, p99 = (statistics.median(values) for values in zip(*((f.p50, f.p99) for f in late), strict=True))
+        print(
+            f"{name} at half load ({half:,.0f}/s, own generator): p50 {p50:.2f} ms, p99 {p99:.2f} ms (wanted < 2)"
+        )
+    for server in servers.values():
+        server.stop()
+
+
+@dataclass(frozen=True)
+class Row:
+    """One run: requests a second, and microseconds of the server's processor time a request."""
+
+    rate: float
+    cost: float
+    p99: float
+
+
+def measured(
+    servers: dict[str, Server], targets: dict[str, Target], rounds: int, measure: Callable[[Target], Figures]
+) -> dict[str, list[Row]]:
+    """One row a server and round; a run first, that does not count."""
+    rows: dict[str, list[Row]] = {name: [] for name in targets}
+    for turn in range(-1, rounds):
+        for name, target in targets.items():
+            before, began = servers[name].cpu(), time.monotonic()
+            figures = measure(target)
+            requests = figures.rate * (time.monotonic() - began)
+            assert not figures.failed, f"{name}: {figures}"
+            if turn >= 0:
+                cost = (servers[name].cpu() - before) / requests * 1e6
+                rows[name].append(Row(figures.rate, cost, figures.p99))
+    return rows
+
+
+def tell(rows: dict[str, list[Row]]) -> None:
+    """A line each. Ratios are of the same round, by processor time: other work on the machine hardly changes them."""
+    bare, ordinary = list(rows)[:2]
+    for name, mine in rows.items():
+        rates, costs = [row.rate for row in mine], [row.cost for row in mine]
+        line = f"{name}: {statistics.median(rates):,.0f}/s, {statistics.median(costs):,.0f} us of the core a request"
+        for other in (bare, ordinary):
+            by_cost = statistics.median(b.cost / a.cost for a, b in zip(mine, rows[other], strict=True))
+            by_rate = statistics.median(a.rate / b.rate for a, b in zip(mine, rows[other], strict=True))
+            line += f"; {by_cost:.2f} x {other} ({by_rate:.2f} by rate)"
+        print(f"{line}; p99 {statistics.median(row.p99 for row in mine):.1f} ms", flush=True)
+
+
+def miss(world: World, rounds: int) -> None:
+    """What looking up and storing adds to the pipeline, one request at a time."""
+    asked = bodies(QUESTIONS)
+    server = filled(world.ragkube("miss", local=10_000).start(), asked[:1])
+    missed, bypassed = [], []
+    for turn in range(rounds):
+        for body in bodies(QUESTIONS, f"misses in turn {turn}"):
+            missed.append(_timed(lambda: server.ask(body)))  # noqa: B023 - called at once
+            bypassed.append(_timed(lambda: server.ask(body, Cache_Control="no-store")))  # noqa: B023
+    server.stop()
+    added = statistics.median(missed) - statistics.median(bypassed)
+    print(
+        f"a miss: median {statistics.median(missed):.2f} ms, without the cache {statistics.median(bypassed):.2f} ms:"
+        f" {added:.2f} ms more (wanted < 1)"
+    )
+
+
+def _timed(call: Callable[[], object]) -> float:
+    began = time.perf_counter()
+    call()
+    return (time.perf_counter() - began) * 1000
+
+
+def memory(world: World, answers: int) -> None:
+    """Resident memory with Weaviate, Redis and Claude configured."""
+    server = world.ragkube("memory", local=10_000).start()
+    empty = server.memory()
+    filled(server, bodies(1))
+    paced_fill(server, answers)
+    print(
+        f"memory: {empty:.0f} MB after the start, {server.memory():.0f} MB with {answers:,} cached answers (wanted < 250)"
+    )
+    server.stop()
+
+
+def paced_fill(server: Server, answers: int) -> None:
+    """Ask every question once, several at a time."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(16) as pool:
+        list(pool.map(server.ask, bodies(answers, "memory")))
+
+
+def processes(world: World, rounds: int, seconds: float) -> None:
+    """One process and two, each with a port and a core of its own; the generators run on both cores."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    asked = bodies(QUESTIONS)
+    pair = [
+        filled(world.ragkube(f"process-{core}", local=10_000, core=core).start(), asked) for core in (0, 1)
+    ]
+    folders = [world.folder / f"load-{core}" for core in (0, 1)]
+    for folder in folders:
+        folder.mkdir()
+
+    def load(number: int) -> float:
+        return flood(pair[number].target(asked), seconds, core=None, folder=folders[number]).rate
+
+    one, two = [], []
+    with ThreadPoolExecutor(2) as pool:
+        for _ in range(rounds):
+            one.append(load(0))
+            two.append(sum(pool.map(load, (0, 1))))
+    print(
+        f"processes, two ports: one {statistics.median(one):,.0f}/s, two {statistics.median(two):,.0f}/s"
+        f" ({statistics.median(two) / statistics.median(one):.2f} x; the generators share the two cores with them)"
+    )
+    for server in pair:
+        server.stop()
+
+
+def main() -> None:
+    """Print everything that was asked for."""
+    parser = argparse.ArgumentParser(prog="bench.cache", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=3)
+    parser.add_argument("--answers", type=int, default=10_000)
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    wanted = parser.parse_args()
+    print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; generator: {generator()}")
+    with tempfile.TemporaryDirectory(prefix="ragkube-bench-") as directory:
+        world = open_world(Path(directory))
+        try:
+            if "speed" in wanted.parts:
+                speed(world, wanted.rounds, wanted.seconds)
+            if "miss" in wanted.parts:
+                miss(world, wanted.rounds)
+            if "memory" in wanted.parts:
+                memory(world, wanted.answers)
+            if "processes" in wanted.parts:
+                processes(world, wanted.rounds, wanted.seconds)
+        finally:
+            world.stop()
+
+
+if __name__ == "__main__":
+    main()
