@@ -1,0 +1,273 @@
+"""What every kind of flight promises: one computation for all who ask the same at the same time."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+
+import pytest
+from redis.asyncio.cluster import RedisCluster
+
+from ragkube_api.adapters.memory_flights import MemoryFlights
+from ragkube_api.adapters.redis_client import RedisClient
+from ragkube_api.adapters.redis_flights import RedisFlights
+from ragkube_api.ports import Flights
+from ragkube_api.settings import RedisCacheBackend
+from support.redis import RedisServers
+
+LEASE = 1.0
+PATIENCE = 30
+
+
+class Work:
+    """A computation that ends when it is told to, and counts how often it began."""
+
+    def __init__(self, result: bytes = b"\x00result\xff") -> None:
+        self.result = result
+        self.begun = 0
+        self.cancelled = 0
+        self.started = asyncio.Event()
+        self.may_end = asyncio.Event()
+
+    async def __call__(self) -> bytes:
+        self.begun += 1
+        self.started.set()
+        try:
+            await self.may_end.wait()
+        except asyncio.CancelledError:
+            self.cancelled += 1
+            raise
+        return self.result
+
+    async def at_once(self) -> bytes:
+        self.may_end.set()
+        return await self()
+
+
+@asynccontextmanager
+async def _redis(settings: RedisCacheBackend) -> AsyncIterator[RedisFlights]:
+    client = RedisClient(settings)
+    flights = RedisFlights(client, settings.key_prefix, lease_seconds=LEASE)
+    try:
+        yield flights
+    finally:
+        await flights.close()
+        await client.close()
+
+
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=pytest.mark.component("redis")),
+        pytest.param("valkey", marks=pytest.mark.component("valkey")),
+    ]
+)
+async def replicas(request: pytest.FixtureRequest) -> AsyncIterator[list[Flights]]:
+    """Three replicas; in memory there is only one, three times."""
+    if request.param == "memory":
+        yield [MemoryFlights()] * 3
+        return
+    servers = request.getfixturevalue(f"{request.param}_cluster")
+    settings = servers.settings(prefix=uuid.uuid4().hex)
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(_redis(settings)) for _ in range(3)]
+
+
+@pytest.fixture
+async def shared(redis_cluster: RedisServers) -> AsyncIterator[list[RedisFlights]]:
+    """Three replicas over Redis."""
+    settings = redis_cluster.settings(prefix=uuid.uuid4().hex)
+    async with AsyncExitStack() as stack:
+        yield [await stack.enter_async_context(_redis(settings)) for _ in range(3)]
+
+
+def ask(
+    flights: Flights, work: Callable[[], Awaitable[bytes]], name: str = "q", tenant: str = "acme"
+) -> asyncio.Task[tuple[bytes, bool]]:
+    return asyncio.create_task(_ask(flights, work, name, tenant))
+
+
+async def _ask(
+    flights: Flights, work: Callable[[], Awaitable[bytes]], name: str, tenant: str
+) -> tuple[bytes, bool]:
+    async with asyncio.timeout(PATIENCE):
+        return await flights.once(tenant, name, work)
+
+
+@pytest.mark.proves("C6")
+async def test_one_computation_for_all_who_ask_at_the_same_time(replicas: list[Flights]) -> None:
+    work = Work()
+    tasks = [ask(replicas[number % 3], work) for number in range(60)]
+    await work.started.wait()
+    work.may_end.set()
+    results = await asyncio.gather(*tasks)
+
+    assert work.begun == 1
+    assert {result for result, _ in results} == {work.result}
+    assert sum(ours for _, ours in results) == 1
+
+
+async def test_who_comes_after_the_end_computes_anew(replicas: list[Flights]) -> None:
+    first, second = Work(b"1"), Work(b"2")
+    assert await replicas[0].once("acme", "q", first.at_once) == (b"1", True)
+    assert await replicas[1].once("acme", "q", second.at_once) == (b"2", True)
+
+
+@pytest.mark.proves("C6")
+async def test_who_looked_elsewhere_while_it_was_made_gets_it(replicas: list[Flights]) -> None:
+    first, second = Work(b"1"), Work(b"2")
+    for _ in range(100):  # the result goes to the others a moment later than to its own caller
+        assert await replicas[0].once("acme", "q", first.at_once, looked_seconds=0) == (b"1", True)
+        found = await replicas[1].once("acme", "q", second.at_once, looked_seconds=5)
+        if found == (b"1", False):
+            break
+    assert found == (b"1", False)
+
+
+@pytest.mark.proves("S3")
+async def test_other_questions_and_other_tenants_compute_for_themselves(replicas: list[Flights]) -> None:
+    one, two, three = Work(b"1"), Work(b"2"), Work(b"3")
+    tasks = [
+        ask(replicas[0], one),
+        ask(replicas[1], two, name="other"),
+        ask(replicas[2], three, tenant="zeta"),
+    ]
+    for work in (one, two, three):
+        await work.started.wait()
+        work.may_end.set()
+    assert await asyncio.gather(*tasks) == [(b"1", True), (b"2", True), (b"3", True)]
+
+
+async def test_a_computation_that_fails_fails_for_its_own_process_and_frees_the_way(
+    replicas: list[Flights],
+) -> None:
+    async def broken() -> bytes:
+        raise RuntimeError("disk")
+
+    with pytest.raises(RuntimeError, match="disk"):
+        await replicas[0].once("acme", "q", broken)
+    work = Work()
+    assert await asyncio.wait_for(replicas[1].once("acme", "q", work.at_once), PATIENCE) == (
+        work.result,
+        True,
+    )
+
+
+@pytest.mark.proves("C6")
+@pytest.mark.parametrize("place", [0, 1])
+async def test_a_leader_that_leaves_leaves_the_computation_to_the_others(
+    replicas: list[Flights], place: int
+) -> None:
+    work = Work()
+    leader = ask(replicas[0], work)
+    await work.started.wait()
+    other = ask(replicas[place], work)
+    # let it come to wait, here or in another process
+    await asyncio.sleep(0.2)
+    leader.cancel()
+    await asyncio.gather(leader, return_exceptions=True)
+    await asyncio.sleep(0.05)
+    work.may_end.set()
+
+    assert (await other)[0] == work.result
+    assert (work.begun, work.cancelled) == (1, 0)
+
+
+async def test_a_computation_that_nobody_waits_for_is_ended(replicas: list[Flights]) -> None:
+    work = Work()
+    callers = [ask(replicas[0], work) for _ in range(3)]
+    await work.started.wait()
+    for caller in callers:
+        caller.cancel()
+    await asyncio.gather(*callers, return_exceptions=True)
+    async with asyncio.timeout(PATIENCE):
+        while not work.cancelled:  # noqa: ASYNC110  that is the event
+            await asyncio.sleep(0.01)
+    again = Work(b"again")
+    assert await replicas[1].once("acme", "q", again.at_once) == (b"again", True)
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
+async def test_a_leader_that_dies_is_replaced_by_one_of_those_who_wait(
+    shared: list[RedisFlights],
+) -> None:
+    dead, work = Work(), Work()
+    leader = ask(shared[0], dead)
+    await dead.started.wait()
+    waiters = [ask(shared[1 + number % 2], work) for number in range(20)]
+    while not await _waited(shared[0]):  # noqa: ASYNC110  only Redis knows
+        await asyncio.sleep(0.01)
+    _kill(shared[0])
+    await work.started.wait()
+    work.may_end.set()
+    results = await asyncio.gather(*waiters)
+
+    assert work.begun == 1
+    assert sum(ours for _, ours in results) == 1
+    leader.cancel()
+    await asyncio.gather(leader, return_exceptions=True)
+
+
+@pytest.mark.component("redis")
+async def test_a_leader_that_lost_its_lease_hands_nothing_on(shared: list[RedisFlights]) -> None:
+    slow, quick = Work(b"slow"), Work(b"quick")
+    leader = ask(shared[0], slow)
+    await slow.started.wait()
+    _freeze()
+    other = ask(shared[1], quick)
+    await quick.started.wait()
+    slow.may_end.set()
+    assert await leader == (b"slow", True)
+    quick.may_end.set()
+    assert await other == (b"quick", True)
+    third = Work(b"third")
+    assert (await shared[2].once("acme", "q", third.at_once, looked_seconds=5))[0] in {b"quick", b"third"}
+
+
+@pytest.mark.component("redis")
+async def test_without_redis_every_process_computes_for_itself(redis_cluster: RedisServers) -> None:
+    nowhere = redis_cluster.settings(prefix="x", timeout_seconds=0.2)
+    nowhere = nowhere.model_copy(update={"nodes": ["127.0.0.1:1"]})
+    async with _redis(nowhere) as one, _redis(nowhere) as two:
+        first, second = Work(b"1"), Work(b"2")
+        tasks = [ask(one, first), ask(one, first), ask(two, second)]
+        await first.started.wait()
+        await second.started.wait()
+        first.may_end.set()
+        second.may_end.set()
+        results = await asyncio.gather(*tasks)
+    assert (first.begun, second.begun) == (1, 1)
+    assert [result for result, _ in results] == [b"1", b"1", b"2"]
+
+
+@pytest.mark.component("redis")
+async def test_a_tenant_s_flights_are_keys_of_its_own(shared: list[RedisFlights]) -> None:
+    with pytest.raises(ValueError, match="not a tenant"):
+        await shared[0].once("a}:b", "q", Work().at_once)
+
+
+async def _waited(flights: RedisFlights) -> bool:
+    async def read(client: RedisCluster) -> bool:
+        return await client.execute_command("HGET", flights._key("acme", "q"), "waited") is not None
+
+    return await flights._client.run(read)
+
+
+def _freeze() -> None:
+    """As a process that stands still: it renews nothing."""
+    for task in asyncio.all_tasks():
+        if task.get_name() == "flight-lease":
+            task.cancel()
+
+
+def _kill(flights: RedisFlights) -> None:
+    """As a process that is gone: it says nothing more."""
+    _freeze()
+
+    async def gone(*_: object) -> int:
+        return 0
+
+    setattr(flights._client, "script", gone)  # noqa: B010
