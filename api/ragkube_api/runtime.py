@@ -21,12 +21,13 @@ from ragkube_api.ports import (
     VectorStore,
 )
 from ragkube_api.services import ttl_classes
-from ragkube_api.services.answering import Answering, CachePolicy
+from ragkube_api.services.answering import Answering
 from ragkube_api.services.document_cards import DocumentCards
 from ragkube_api.services.embeddings import QuestionVectors
 from ragkube_api.services.health import Dependency, Health
 from ragkube_api.services.ingestion import Ingestion
 from ragkube_api.services.limits import Limiter, Reservations
+from ragkube_api.services.making import CachePolicy, Maker
 from ragkube_api.services.retrieval import Retrieval
 from ragkube_api.services.sources import SourceSync
 from ragkube_api.services.writing import Writer
@@ -118,19 +119,25 @@ def _answering(
     cache, timeout = settings.cache, settings.server.request_timeout_seconds
     retrieval = _retrieval(settings, backends, f"{text_revision}|{_RANKING}", telemetry)
     writer = Writer(backends.answerer, backends.fallback, timeout_seconds=timeout, telemetry=telemetry)
-    answering = Answering(
+    maker = Maker(
         cache=backends.cache,
         flights=backends.flights,
         retrieval=retrieval,
         writer=writer,
-        proposals=None,
         policy=CachePolicy(
-            enabled=cache.enabled,
             classes=ttl_classes.compiled(cache.classes, cache.answer_ttl_seconds),
             stale_seconds=cache.stale_while_revalidate_seconds,
             max_bytes=cache.max_answer_bytes,
         ),
         state=f"{writer.revision}|{retrieval.state}",
+        timeout_seconds=timeout,
+        telemetry=telemetry,
+    )
+    answering = Answering(
+        cache=backends.cache,
+        cached=cache.enabled,
+        maker=maker,
+        proposals=None,
         timeout_seconds=timeout,
         telemetry=telemetry,
     )

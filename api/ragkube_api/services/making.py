@@ -1,0 +1,215 @@
+"""Making an answer: retrieval, generation by one asker of all, and what goes into the cache of it."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass, field
+
+import orjson
+
+from ragkube_api.domain import About, Cached, Filters, Generation, Key, Lifetime, Lookup
+from ragkube_api.errors import RagkubeError
+from ragkube_api.ports import FencedCache, Flights
+from ragkube_api.services import answer_codec, answer_keys, evidence, flight_results
+from ragkube_api.services.answer_codec import Entry
+from ragkube_api.services.deadline import deadline
+from ragkube_api.services.flight_results import Landed
+from ragkube_api.services.retrieval import Retrieval, Retrieved, Wanted
+from ragkube_api.services.tags import tags_of
+from ragkube_api.services.ttl_classes import TtlClasses
+from ragkube_api.services.writing import Writer
+from ragkube_api.telemetry import Telemetry
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked; ``text`` is normalised when it is answered. ``tags`` label the cached answer."""
+
+    tenant: str
+    text: str
+    k: int
+    alpha: float
+    filters: Filters = field(default_factory=dict)
+    model: str | None = None
+    read_cache: bool = True
+    write_cache: bool = True
+    tags: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CachePolicy:
+    """How answers are cached."""
+
+    classes: TtlClasses
+    stale_seconds: float
+    max_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Attempt:
+    """One question on its way."""
+
+    question: Question
+    text: str
+    model: str | None
+    key: Key
+    began: float
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What an answer is made from. ``wanted.fence`` was read before the passages were."""
+
+    attempt: Attempt
+    wanted: Wanted
+    retrieved: Retrieved
+
+    @property
+    def name(self) -> str:
+        """The flight: everything that the answer is a function of, so that no result is from before a write."""
+        degraded = ",".join(self.retrieved.degraded)
+        return f"{self.attempt.key.digest}:{self.retrieved.evidence.hex()}:{degraded}"
+
+
+class Maker:
+    """Makes answers and stores them. Every dependency is a port or a service over ports."""
+
+    def __init__(
+        self,
+        *,
+        cache: FencedCache,
+        flights: Flights,
+        retrieval: Retrieval,
+        writer: Writer,
+        policy: CachePolicy,
+        state: str,
+        timeout_seconds: float,
+        telemetry: Telemetry,
+    ) -> None:
+        """``state`` names the revisions of everything that an answer depends on besides question and documents."""
+        self._cache = cache
+        self._flights = flights
+        self._retrieval = retrieval
+        self._writer = writer
+        self._policy = policy
+        self._state = state
+        self._timeout = timeout_seconds
+        self._telemetry = telemetry
+
+    def attempt(self, question: Question) -> Attempt:
+        """The question ready to be answered; raises ``InvalidRequestError`` for a model that is not allowed."""
+        text, model = answer_keys.normalise(question.text), self._writer.model(question.model)
+        key = answer_keys.answer_key(
+            question=text, k=question.k, alpha=question.alpha, filters=question.filters, model=model,
+            state=self._state,
+        )  # fmt: skip
+        return Attempt(question, text, model, key, time.monotonic())
+
+    async def work(self, attempt: Attempt, lookup: Lookup | None) -> Work:
+        """Retrieve; without a look-up nothing is read from the cache or stored there."""
+        question = attempt.question
+        wanted = Wanted(
+            question.tenant, attempt.text, question.k, question.alpha, question.filters,
+            read=lookup is not None and question.read_cache, write=lookup is not None,
+            fence=lookup.fence if lookup else None,
+        )  # fmt: skip
+        return Work(attempt, wanted, await self._retrieval.passages(wanted))
+
+    async def flown(self, work: Work, name: str, looked_seconds: float) -> tuple[Landed, bool]:
+        """One asker of all makes the answer; the others get it, or the error that kept it from being made."""
+        failed: list[RagkubeError] = []
+
+        async def compute() -> bytes:
+            try:
+                async with deadline(self._timeout):
+                    return flight_results.encode(await self.generated(work))
+            except RagkubeError as error:
+                failed.append(error)
+                return flight_results.encode_error(error)
+
+        tenant = work.attempt.question.tenant
+        result, ours = await self._flights.once(tenant, name, compute, looked_seconds=looked_seconds)
+        self._telemetry.cache_flights.labels("led" if ours else "joined").inc()
+        if ours and failed:
+            raise failed[0]  # with its cause, for the log
+        landed = flight_results.decode(result)
+        if landed is not None:
+            return landed, ours
+        self._telemetry.cache_errors.labels("corrupt").inc()
+        return await self.generated(work), True
+
+    async def generated(self, work: Work, *, store: bool = True) -> Landed:
+        """Call the answerer, and store what it wrote."""
+        attempt, retrieved = work.attempt, work.retrieved
+        started = time.monotonic()
+        writing = self._writer.write(
+            attempt.text, retrieved.passages, model=attempt.model, ends=started + self._timeout
+        )
+        (generation, missing), _ = await asyncio.gather(writing, self._retrieval.keep(work.wanted, retrieved))
+        value = self._encoded(work, generation, time.monotonic() - started)
+        landed = Landed(value, retrieved.degraded + missing, generation.complete)
+        if store:
+            await self.store(work, landed)
+        return landed
+
+    def _encoded(self, work: Work, generation: Generation, seconds: float) -> bytes:
+        ttl_class = self._policy.classes.of(work.attempt.text).name
+        return answer_codec.encode(
+            generation,
+            digest=work.attempt.key.digest,
+            evidence=work.retrieved.evidence,
+            documents=evidence.documents(work.retrieved.passages),
+            ttl_class=ttl_class,
+            seconds=seconds,
+            tags=tags_of(
+                work.attempt.question.tags, ttl_class=ttl_class, model=generation.model,
+                answerer=generation.answerer,
+            ),
+        )  # fmt: skip
+
+    async def store(self, work: Work, landed: Landed) -> None:
+        """Store a whole answer under the fence of its work, unless it is degraded or too large."""
+        if not work.wanted.write or landed.degraded or not landed.complete:
+            return
+        if len(landed.value) > self._policy.max_bytes:
+            self._telemetry.cache_errors.labels("oversized").inc()
+            return
+        ttl = self._policy.classes.of(work.attempt.text)
+        lifetime = Lifetime(ttl.seconds, self._policy.stale_seconds)
+        await self._keep(work, landed.value, lifetime)
+
+    async def restamp(self, work: Work, cached: Cached, entry: Entry) -> None:
+        """The same answer under the fence of now: the next asker need not search. It lives no longer for that."""
+        if work.wanted.fence is None or cached.fresh_seconds <= 0:
+            return
+        age = entry.age + cached.age_seconds
+        value = answer_codec.again(entry, age=age, tags=work.attempt.question.tags)
+        await self._keep(work, value, Lifetime(cached.fresh_seconds, self._policy.stale_seconds))
+
+    async def _keep(self, work: Work, value: bytes, lifetime: Lifetime) -> None:
+        attempt, entry = work.attempt, answer_codec.opened(value)
+        question = attempt.question
+        about = About(
+            question=attempt.text,
+            request=answer_keys.request_of(
+                question=attempt.text, k=question.k, alpha=question.alpha, filters=question.filters,
+                model=attempt.model,
+            ),
+            partition=self.partition(attempt),
+            ttl_class=self._policy.classes.of(attempt.text).name,
+            documents=tuple(name for name, _ in evidence.documents(work.retrieved.passages)),
+            tags=tuple(orjson.loads(entry.tags)),
+            mark=entry.mark,
+        )  # fmt: skip
+        await self._cache.store(
+            question.tenant, attempt.key, value, fence=work.wanted.fence, lifetime=lifetime, about=about
+        )
+
+    def partition(self, attempt: Attempt) -> str:
+        """Everything of its key but the question."""
+        question = attempt.question
+        return answer_keys.partition(
+            k=question.k, alpha=question.alpha, filters=question.filters, model=attempt.model,
+            state=self._state,
+        )  # fmt: skip
