@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from ragkube_api.telemetry import Telemetry
 from ragkube_operator.metrics import Metrics
+from ragkube_operator.render.rules import Alert, Goals, Record, Scope, groups, operator_groups
+from ragkube_operator.render.rules.names import SLO_WINDOWS
 
 
 def operator_metrics() -> str:
@@ -30,7 +34,47 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
     return "".join("| " + " | ".join(line).replace("|  |", "| |") + " |\n" for line in lines)
 
 
-TABLES: dict[str, Callable[[], str]] = {"operator metrics": operator_metrics}
+def api_metrics() -> str:
+    """Every metric of the API, in the order in which the code has them."""
+    found = [each for each in vars(Telemetry()).values() if isinstance(each, MetricWrapperBase)]
+    rows = [(name, kind, labels or "none", text.rstrip(".")) for name, kind, labels, text in map(_row, found)]
+    return table(("metric", "type", "labels", "what it counts"), rows)
+
+
+def recorded_series() -> str:
+    """Every recorded series with its docstring."""
+    members = re.findall(
+        r'    [A-Z0-9_]+ = "(ragkube:[^"]+)"\n    """(.*?)"""', inspect.getsource(Record), re.DOTALL
+    )
+    rows = [(f"`{name}`", " ".join(text.split())) for name, text in members]
+    windows = ", ".join(f"`{window}`" for window in SLO_WINDOWS)
+    text = " ".join((Record.errors.__doc__ or "").split())
+    return table(
+        ("series", "meaning"), [*rows, (f"`{Record.errors('WINDOW')}`", f"{text} Windows: {windows}")]
+    )
+
+
+def alerts() -> str:
+    """Every alert, with what it says of a deployment."""
+    found = [*groups(Scope("NAMESPACE", "NAME"), Goals(daily_cost=50)), *operator_groups()]
+    rules = [rule for group in found for rule in group.rules if isinstance(rule, Alert)]
+    named = {"{{ $labels.namespace }}/{{ $labels.ragkube_deployment }}": "NAMESPACE/NAME"}
+    rows = []
+    for rule in rules:
+        text = rule.summary
+        for template, name in named.items():
+            text = text.replace(template, name)
+        text = re.sub(r"\{\{ \$labels\.(\w+) \}\}", lambda match: match[1].upper(), text)
+        rows.append((f"[`{rule.name}`](runbooks.md#{rule.name.lower()})", rule.severity, rule.lasting, text))
+    return table(("alert", "severity", "after", "says"), rows)
+
+
+TABLES: dict[str, Callable[[], str]] = {
+    "operator metrics": operator_metrics,
+    "api metrics": api_metrics,
+    "recorded series": recorded_series,
+    "alerts": alerts,
+}
 
 
 def filled(page: Path) -> str:

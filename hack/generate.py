@@ -14,7 +14,7 @@ from typing import Any
 import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
-sys.path[:0] = [str(ROOT / "operator"), str(ROOT / "hack")]
+sys.path[:0] = [str(ROOT / name) for name in ("api", "operator", "hack")]
 
 import charts  # noqa: E402
 import crd_reference  # noqa: E402

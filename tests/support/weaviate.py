@@ -22,7 +22,7 @@ class Ports:
     """What a node listens on; on one machine the data port follows the gossip port, and Raft's own as well."""
 
     def __init__(self) -> None:
-        self.http, self.grpc, self.profiling = free_ports(3)
+        self.http, self.grpc, self.profiling, self.metrics = free_ports(4)
         self.gossip, self.raft = _pair(), _pair()
 
 
@@ -53,7 +53,7 @@ class WeaviateServer:
     def __init__(self, program: Path, folder: Path, *, number: int = 0, peers: Sequence[Ports] = ()) -> None:
         self.folder = folder
         ports = peers[number] if peers else Ports()
-        self.http_port, self.grpc_port = ports.http, ports.grpc
+        self.http_port, self.grpc_port, self.metrics_port = ports.http, ports.grpc, ports.metrics
         env = {
             "PERSISTENCE_DATA_PATH": str(folder / "data"), "CLUSTER_HOSTNAME": f"node{number}",
             "DEFAULT_VECTORIZER_MODULE": "none", "ENABLE_MODULES": "", "DISABLE_TELEMETRY": "true",
@@ -61,6 +61,8 @@ class WeaviateServer:
             "AUTHENTICATION_APIKEY_ALLOWED_KEYS": API_KEY, "AUTHENTICATION_APIKEY_USERS": "ragkube",
             "AUTHORIZATION_ADMINLIST_ENABLED": "true", "AUTHORIZATION_ADMINLIST_USERS": "ragkube",
             "GRPC_PORT": str(ports.grpc), "GO_PROFILING_PORT": str(ports.profiling),
+            "PROMETHEUS_MONITORING_ENABLED": "true", "PROMETHEUS_MONITORING_PORT": str(ports.metrics),
+            "PROMETHEUS_MONITORING_GROUP": "true",
             "LOG_LEVEL": "warning", "GOMEMLIMIT": "1GiB", **_joining(number, ports, peers or [ports]),
         }  # fmt: skip
         command: list[str | Path] = [program, "--host", "127.0.0.1", "--port", str(self.http_port)]
