@@ -10,6 +10,7 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from ragkube_api.telemetry import Telemetry
+from ragkube_operator.explanations import EXPLANATIONS
 from ragkube_operator.metrics import Metrics
 from ragkube_operator.render.rules import Alert, Goals, Record, Scope, groups, operator_groups
 from ragkube_operator.render.rules.names import SLO_WINDOWS
@@ -19,6 +20,12 @@ def operator_metrics() -> str:
     """Every metric of the operator."""
     rows = sorted(_row(each) for each in vars(Metrics()).values() if isinstance(each, MetricWrapperBase))
     return table(("metric", "type", "labels", "meaning"), rows)
+
+
+def reasons() -> str:
+    """Every reason of a condition."""
+    rows = [(f"`{reason.value}`", *EXPLANATIONS[reason]) for reason in EXPLANATIONS]
+    return table(("reason", "of", "what it means", "what to do"), rows)
 
 
 def _row(metric: MetricWrapperBase) -> tuple[str, ...]:
@@ -70,6 +77,7 @@ def alerts() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "reasons": reasons,
     "operator metrics": operator_metrics,
     "api metrics": api_metrics,
     "recorded series": recorded_series,

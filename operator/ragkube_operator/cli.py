@@ -4,14 +4,31 @@ from __future__ import annotations
 
 import os
 import sys
+from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from ragkube_operator.cli_admin import keys_app
-from ragkube_operator.cli_options import DEFAULT_URL, AsJson, Key, KeyFile, Tenant, Url, client
+from ragkube_operator.cli_options import (
+    DEFAULT_URL,
+    AsJson,
+    Deployment,
+    Key,
+    KeyFile,
+    KubeContext,
+    Namespace,
+    Tenant,
+    Url,
+    client,
+    given_key,
+    in_cluster,
+)  # fmt: skip
 from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output
+
+if TYPE_CHECKING:
+    from ragkube_operator.client import Client
 
 app = typer.Typer(
     name="ragkube",
@@ -90,7 +107,12 @@ def render(
 
 @app.command()
 def ask(
-    question: Annotated[str, typer.Argument(help="3 to 1,000 characters")],
+    words: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="[NAME] QUESTION", help="3 to 1,000 characters; before it the RagDeployment to ask"
+        ),
+    ],
     k: Annotated[int | None, typer.Option("--k", help="how many passages to answer from (1-20)")] = None,
     alpha: Annotated[float | None, typer.Option(help="1: vectors only, 0: BM25 only")] = None,
     filters: Annotated[
@@ -103,12 +125,21 @@ def ask(
     api_key_file: KeyFile = None,
     api_key: Key = None,
     tenant: Tenant = None,
+    namespace: Namespace = None,
+    kube_context: KubeContext = None,
 ) -> None:
-    """Ask a question; the answer comes with citations."""
-    from ragkube_operator import cli_query
+    """Ask a question; the answer comes with citations. With NAME, that RagDeployment in the cluster is asked."""
+    from ragkube_operator import cli_cluster, cli_query
 
+    name, question = cli_cluster.target(words, in_cluster=in_cluster(namespace, kube_context))
     body = cli_query.request(question, k=k, alpha=alpha, filters=filters or (), model=model)
-    with client(url, api_key_file, api_key, tenant) as api:
+    opened: AbstractContextManager[Client]
+    if name or in_cluster(namespace, kube_context):
+        where = cli_cluster.Where(name, namespace, kube_context)
+        opened = where.client(given_key(api_key_file, api_key), tenant)
+    else:
+        opened = client(url, api_key_file, api_key, tenant)
+    with opened as api:
         cli_query.ask(api, Output(), body, as_json=as_json)
 
 
@@ -190,18 +221,60 @@ def delete_documents(
 
 @app.command()
 def status(
+    name: Deployment = None,
     as_json: AsJson = False,
     url: Url = DEFAULT_URL,
     api_key_file: KeyFile = None,
     api_key: Key = None,
     tenant: Tenant = None,
+    namespace: Namespace = None,
+    kube_context: KubeContext = None,
 ) -> None:
-    """Health of the API and its dependencies, and progress of the sources."""
-    from ragkube_operator import cli_status
+    """Of a RagDeployment in the cluster: conditions, and what to do. Without NAME: health of the API at --url."""
+    from ragkube_operator import cli_cluster, cli_status
 
+    if name or in_cluster(namespace, kube_context):
+        if not cli_cluster.Where(name, namespace, kube_context).status(Output(), as_json=as_json):
+            raise typer.Exit(FAILED)
+        return
     with client(url, api_key_file, api_key, tenant) as api:
         if not cli_status.status(api, Output(), as_json=as_json):
             raise typer.Exit(FAILED)
+
+
+@app.command()
+def top(
+    name: Deployment = None,
+    seconds: Annotated[float, typer.Option(min=0.1, max=300, help="how long to count rates")] = 2.0,
+    as_json: AsJson = False,
+    namespace: Namespace = None,
+    kube_context: KubeContext = None,
+) -> None:
+    """What each API pod of a RagDeployment is doing: load, hits, latency."""
+    from ragkube_operator import cli_cluster
+
+    cli_cluster.Where(name, namespace, kube_context).top(Output(), seconds=seconds, as_json=as_json)
+
+
+@app.command()
+def logs(
+    name: Deployment = None,
+    component: Annotated[
+        list[str] | None,
+        typer.Option(help="api, worker, redis or weaviate; repeatable; default: api and worker"),
+    ] = None,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="go on with new lines")] = False,
+    since: Annotated[str | None, typer.Option(help="only lines of the last 5m, 1h, …")] = None,
+    tail: Annotated[int, typer.Option(min=-1, help="lines of each pod at most; -1: all")] = 100,
+    namespace: Namespace = None,
+    kube_context: KubeContext = None,
+) -> None:
+    """The log lines of all pods of a RagDeployment, in order, readable."""
+    from ragkube_operator import cli_cluster
+
+    options = (f"--tail={tail}", *((f"--since={since}",) if since else ()))
+    where = cli_cluster.Where(name, namespace, kube_context)
+    where.logs(Output(), tuple(component or ("api", "worker")), options, follow=follow)
 
 
 @app.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -24,19 +25,36 @@ Key = Annotated[
 ]
 Tenant = Annotated[str | None, typer.Option("--tenant", envvar="RAGKUBE_TENANT", help="whose documents")]
 AsJson = Annotated[bool, typer.Option("--json", help="print what the API answers")]
+Deployment = Annotated[
+    str | None,
+    typer.Argument(metavar="[NAME]", help="a RagDeployment; default: the only one of the namespace"),
+]
+Namespace = Annotated[
+    str | None, typer.Option("--namespace", "-n", help="of the cluster; default: that of the kubeconfig")
+]
+KubeContext = Annotated[str | None, typer.Option("--context", help="of the kubeconfig")]
+
+
+def in_cluster(namespace: str | None, context: str | None) -> bool:
+    """Whether a cluster is meant although no RagDeployment is named."""
+    return bool(namespace or context) or Path(sys.argv[0]).name.startswith("kubectl-")
 
 
 def client(url: str, api_key_file: Path | None, api_key: str | None, tenant: str | None) -> Client:
     """One for these options; raises ``CliError`` when the key cannot be read."""
     from ragkube_operator.client import Client
 
-    key = api_key
-    if api_key_file is not None:
-        try:
-            key = api_key_file.read_text().strip()
-        except OSError as error:
-            msg = f"cannot read the API key file {api_key_file}: {error.strerror}"
-            raise CliError(msg, exit_code=USAGE) from error
-        except UnicodeDecodeError as error:
-            raise CliError(f"the API key file {api_key_file} is no text file", exit_code=USAGE) from error
-    return Client(url, api_key=key, tenant=tenant)
+    return Client(url, api_key=given_key(api_key_file, api_key), tenant=tenant)
+
+
+def given_key(api_key_file: Path | None, api_key: str | None) -> str | None:
+    """The API key of the options; raises ``CliError`` when its file cannot be read."""
+    if api_key_file is None:
+        return api_key
+    try:
+        return api_key_file.read_text().strip()
+    except OSError as error:
+        msg = f"cannot read the API key file {api_key_file}: {error.strerror}"
+        raise CliError(msg, exit_code=USAGE) from error
+    except UnicodeDecodeError as error:
+        raise CliError(f"the API key file {api_key_file} is no text file", exit_code=USAGE) from error
