@@ -4,18 +4,36 @@ from __future__ import annotations
 
 import asyncio
 import time
+import uuid
+from collections.abc import AsyncIterator
 
 import pytest
 
 from ragkube_api.ports import ValueCache
+from ragkube_api.settings import LocalLevel
 from support.caches import digest
 
 
-@pytest.fixture(params=["memory"])
-async def cache(request: pytest.FixtureRequest) -> ValueCache:
-    from ragkube_api.adapters.local_level import MemoryValueCache
+@pytest.fixture(
+    params=[
+        "memory",
+        pytest.param("redis", marks=pytest.mark.component("redis")),
+        pytest.param("redis-alone", marks=pytest.mark.component("redis")),
+        pytest.param("valkey", marks=pytest.mark.component("valkey")),
+    ]
+)
+async def cache(request: pytest.FixtureRequest) -> AsyncIterator[ValueCache]:
+    if request.param == "memory":
+        from ragkube_api.adapters.local_level import MemoryValueCache
 
-    return MemoryValueCache(max_entries=100, max_bytes=1 << 20, clock=time.monotonic)
+        yield MemoryValueCache(max_entries=100, max_bytes=1 << 20, clock=time.monotonic)
+        return
+    from ragkube_api.adapters.redis_cache import open_redis
+
+    servers = request.getfixturevalue(f"{request.param.partition('-')[0]}_cluster")
+    local = LocalLevel(max_entries=0 if request.param.endswith("alone") else 100)
+    async with open_redis(servers.settings(prefix=uuid.uuid4().hex), local=local) as backend:
+        yield backend.values
 
 
 @pytest.mark.proves("C3")

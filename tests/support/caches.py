@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from hashlib import sha256
+from typing import Any
 
 from ragkube_api.domain import About, Cached, Key, Lifetime
 from ragkube_api.ports import FencedCache
+from ragkube_api.settings import LocalLevel, RedisCacheBackend
 
 TENANT = "acme"
 HOUR = Lifetime(3600)
@@ -50,3 +55,36 @@ async def value_of(cache: FencedCache, tenant: str = TENANT, key: Key = KEY) -> 
     """The value that may be served as it is."""
     cached = await found(cache, tenant, key)
     return cached.value if cached is not None and cached.current else None
+
+
+@asynccontextmanager
+async def opened(
+    where: RedisCacheBackend,
+    *,
+    entries: int = 1000,
+    lease: float = 3,
+    readers: float = 0.4,
+    damaged: Callable[[], None] = lambda: None,
+) -> AsyncIterator[Any]:
+    """A cache over Redis; leases are short, so that tests that let one run out are."""
+    from ragkube_api.adapters.redis_cache import open_redis
+
+    async with open_redis(
+        where,
+        local=LocalLevel(max_entries=entries),
+        lease_seconds=lease,
+        reader_seconds=readers,
+        damaged=damaged,
+    ) as backend:
+        yield backend.cache
+
+
+class Alternating:
+    """Replicas of one cache: every call goes to the next one."""
+
+    def __init__(self, caches: Sequence[FencedCache]) -> None:
+        self.first = caches[0]
+        self._turns = itertools.cycle(caches)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(next(self._turns), name)

@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ragkube_api.adapters.selection import matches
 from ragkube_api.domain import About, Cached, EntryNote, Key, LevelStatistics, Lifetime, Selector
@@ -28,6 +28,7 @@ class LocalEntry:
     kept_until: float
     noted: float
     about: About | None = None
+    mark: str = ""
 
     @classmethod
     def new(
@@ -35,7 +36,12 @@ class LocalEntry:
     ) -> LocalEntry:
         """One that is stored now."""
         fresh_until = now + lifetime.fresh_seconds
-        return cls(value, state, now, fresh_until, fresh_until + lifetime.stale_seconds, noted, about)
+        mark = about.mark if about else ""
+        return cls(value, state, now, fresh_until, fresh_until + lifetime.stale_seconds, noted, about, mark)
+
+    def without_state(self) -> LocalEntry:
+        """The same, never current: only its evidence can tell whether it is valid."""
+        return replace(self, state="")
 
     def cached(self, now: float, *, current: bool) -> Cached:
         """As the port shows it."""
@@ -56,18 +62,19 @@ class LocalLevel:
         self._max_entries = max_entries
         self._max_bytes = max_bytes
         self._clock = clock
+        self.capacity = min(max_entries, max_bytes)
         self._entries: OrderedDict[tuple[str, Key], LocalEntry] = OrderedDict()
         self._keys: dict[str, set[Key]] = {}
         self._bytes = 0
         self._evictions: Counter[str] = Counter()
 
-    def get(self, tenant: str, key: Key) -> LocalEntry | None:
-        """The entry while it is kept; it counts as used."""
+    def get(self, tenant: str, key: Key, now: float) -> LocalEntry | None:
+        """The entry while it is kept; it counts as used. ``now`` is what the clock says."""
         place = (tenant, key)
         entry = self._entries.get(place)
         if entry is None:
             return None
-        if entry.kept_until <= self._clock():
+        if entry.kept_until <= now:
             self.remove(tenant, key)
             return None
         self._entries.move_to_end(place)
@@ -98,6 +105,11 @@ class LocalLevel:
         if not keys:
             del self._keys[tenant]
         return True
+
+    def clear(self, tenant: str) -> None:
+        """Forget everything of the tenant."""
+        for key in tuple(self._keys.get(tenant, ())):
+            self.remove(tenant, key)
 
     def drop(self, tenant: str, selector: Selector) -> int:
         """Forget the tenant's entries that the selector names; how many there were."""
@@ -138,7 +150,7 @@ class MemoryValueCache:
 
     async def get(self, tenant: str, digest: str) -> bytes | None:
         """The value, if it is there and its TTL is not over."""
-        entry = self._values.get(tenant, Key("document", digest))
+        entry = self._values.get(tenant, Key("document", digest), self._clock())
         return entry.value if entry else None
 
     async def put(self, tenant: str, digest: str, value: bytes, ttl_seconds: float) -> None:

@@ -210,7 +210,7 @@ class MemoryCache:
 
     async def disown(self, tenant: str, key: Key) -> bool:
         """Remove the answer and refuse it from now on."""
-        entry = self._level.get(tenant, key)
+        entry = self._level.get(tenant, key, self._clock())
         if entry is None:
             return False
         state = self._state(tenant)
@@ -268,12 +268,13 @@ class MemoryCache:
         state.generation = next(self._generations)
 
     def _found(self, tenant: str, key: Key) -> Cached | None:
-        entry = self._level.get(tenant, key)
+        now = self._clock()
+        entry = self._level.get(tenant, key, now)
         if entry is None:
             return None
         state = self._state(tenant)
         current = state.writers == 0 and entry.state == self._documents(state)
-        return entry.cached(self._clock(), current=current)
+        return entry.cached(now, current=current)
 
     def _state(self, tenant: str) -> _State:
         state = self._states.get(tenant)

@@ -35,8 +35,9 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 import uuid
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from hashlib import sha256
@@ -45,15 +46,25 @@ import orjson
 import structlog
 from redis.asyncio.cluster import RedisCluster
 
+from ragkube_api.adapters.leases import Leases
+from ragkube_api.adapters.local_level import LocalLevel, MemoryValueCache
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_level import RedisLevel
 from ragkube_api.adapters.redis_limiter import RedisReservations
+from ragkube_api.adapters.redis_subscription import Subscription
+from ragkube_api.adapters.redis_values import RedisValueCache
+from ragkube_api.adapters.redis_writes import RedisWrites
+from ragkube_api.adapters.tiered_cache import TieredCache
 from ragkube_api.domain import CachedAnswer, CacheLookup, Fence, SourceStatus
 from ragkube_api.errors import CacheUnavailableError, DependencyUnavailableError
+from ragkube_api.settings import LocalLevel as LocalLevelSettings
 from ragkube_api.settings import RedisCacheBackend
 
 log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 15.0
+READER_SECONDS = 2.0
+_CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 END_PATIENCE_SECONDS = 5.0
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
@@ -123,20 +134,54 @@ class RedisBackend:
     answers: RedisAnswerCache
     sources: RedisSourceBoard
     reservations: RedisReservations
+    cache: TieredCache
+    values: RedisValueCache
 
 
 @asynccontextmanager
 async def open_redis(
-    settings: RedisCacheBackend, *, lease_seconds: float = LEASE_SECONDS
+    settings: RedisCacheBackend,
+    *,
+    local: LocalLevelSettings | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+    reader_seconds: float = READER_SECONDS,
+    damaged: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[RedisBackend]:
-    """A backend that starts whether or not Redis is there, and heals by itself."""
+    """A backend that starts whether or not Redis is there, and heals by itself.
+
+    ``damaged`` is called for every value that could not be used. ``reader_seconds`` is the lease of what a replica
+    keeps in its memory; all replicas must have the same.
+    """
+    local = local or LocalLevelSettings()
     client = RedisClient(settings)
     answers = RedisAnswerCache(client, settings.key_prefix, lease_seconds)
+    level = RedisLevel(client, settings.key_prefix, lease_seconds=reader_seconds, damaged=damaged)
+    memory = LocalLevel(max_entries=local.max_entries, max_bytes=local.max_bytes, clock=_clock)
+    listening = Subscription(settings, level.channel)
+    leases = Leases(level, memory, listening, lease_seconds=reader_seconds, clock=_clock)
+    writes = RedisWrites(
+        level, lease_seconds=lease_seconds, reader_seconds=reader_seconds, reader=leases.reader,
+        revoke=leases.revoke, clock=_clock,
+    )  # fmt: skip
+    values = RedisValueCache(
+        client, settings.key_prefix,
+        MemoryValueCache(max_entries=local.max_entries, max_bytes=local.max_bytes // 4, clock=_clock),
+        clock=_clock, damaged=damaged,
+    )  # fmt: skip
+    renewing = asyncio.create_task(leases.run(), name="cache-leases")
     try:
         prefix = settings.key_prefix
-        yield RedisBackend(answers, RedisSourceBoard(client, prefix), RedisReservations(client, prefix))
+        yield RedisBackend(
+            answers, RedisSourceBoard(client, prefix), RedisReservations(client, prefix),
+            TieredCache(level, memory, leases, writes, lease_seconds=reader_seconds, clock=_clock), values,
+        )  # fmt: skip
     finally:
-        await answers.close(settings.timeout_seconds)
+        renewing.cancel()
+        await asyncio.gather(renewing, return_exceptions=True)
+        await asyncio.gather(
+            answers.close(settings.timeout_seconds), writes.close(settings.timeout_seconds),
+            leases.close(settings.timeout_seconds),
+        )  # fmt: skip
         await client.close()
 
 
@@ -303,6 +348,11 @@ class RedisSourceBoard:
 
         found = [_status(body) for body in await self._client.run(fetch)]
         return {status.name: status for status in sorted(found, key=lambda status: status.name)}
+
+
+def _clock() -> float:
+    """Goes on while the machine is suspended: a lease that was held then has run out."""
+    return time.clock_gettime(_CLOCK)
 
 
 async def _cluster_state(client: RedisCluster) -> str:

@@ -13,6 +13,7 @@ from hashlib import sha1
 from typing import Any, TypeVar
 
 import structlog
+from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -26,7 +27,8 @@ from ragkube_api.settings import RedisCacheBackend
 
 log = structlog.get_logger(__name__)
 T = TypeVar("T")
-_FAILURES = (RedisError, RedisClusterException, RespError, OSError, TimeoutError)
+FAILURES = (RedisError, RedisClusterException, RespError, OSError, TimeoutError)
+"""What a server, the network or their absence can do to a call."""
 
 
 class _PasswordFile(CredentialProvider):
@@ -75,7 +77,7 @@ class RedisClient:
             async with asyncio.timeout(self._timeout):
                 await self._client.initialize()  # else the first commands go to any node
                 result = await operation(self._client)
-        except _FAILURES as error:
+        except FAILURES as error:
             self._heal()
             raise self._failure(error) from error
         self._failing = False
@@ -102,7 +104,7 @@ class RedisClient:
                     reply = await self._scripts.execute(slot, text)
             if isinstance(reply, RespError):
                 raise reply
-        except _FAILURES as error:
+        except FAILURES as error:
             self._scripts.heal()
             raise self._failure(error) from error
         self._failing = False
@@ -114,7 +116,7 @@ class RedisClient:
         if self._healing is not None:
             self._healing.cancel()
             await asyncio.gather(self._healing, return_exceptions=True)
-        with contextlib.suppress(*_FAILURES):
+        with contextlib.suppress(*FAILURES):
             await self._client.aclose()
             await self._client.nodes_manager.aclose()
             await self._client.nodes_manager.aclose("startup_nodes")
@@ -132,28 +134,39 @@ class RedisClient:
     async def _read_topology(self) -> None:
         try:
             await self._client.initialize()
-        except _FAILURES as error:
+        except FAILURES as error:
             log.debug("redis.away", error=type(error).__name__, detail=str(error)[:300])
 
 
+def open_node(settings: RedisCacheBackend, address: str) -> Redis:
+    """A client of one node (``host:port``), for what needs a connection of its own."""
+    node = _node(address)
+    return Redis(host=node.host, port=int(node.port), client_name="ragkube", protocol=2, **_access(settings))
+
+
 def _client(settings: RedisCacheBackend) -> RedisCluster:
-    nodes = [_node(address) for address in settings.nodes]
-    tls: dict[str, Any] = {}
-    if settings.tls:
-        tls = {"ssl": True, "ssl_ca_certs": str(settings.tls_ca_file) if settings.tls_ca_file else None}
     return RedisCluster(
-        startup_nodes=nodes,
+        startup_nodes=[_node(address) for address in settings.nodes],
         dynamic_startup_nodes=False,  # names outlive addresses
         reinitialize_steps=0,  # else every fifth redirection closes connections in use
         require_full_coverage=False,  # one lost shard must not take the tenants of the others along
-        credential_provider=_PasswordFile(settings) if settings.password_file else None,
-        socket_timeout=settings.timeout_seconds / 2,
-        socket_connect_timeout=settings.timeout_seconds / 2,
         retry=Retry(NoBackoff(), 1),
         client_name="ragkube",
         protocol=2,
-        **tls,
+        **_access(settings),
     )
+
+
+def _access(settings: RedisCacheBackend) -> dict[str, Any]:
+    tls: dict[str, Any] = {}
+    if settings.tls:
+        tls = {"ssl": True, "ssl_ca_certs": str(settings.tls_ca_file) if settings.tls_ca_file else None}
+    return {
+        "credential_provider": _PasswordFile(settings) if settings.password_file else None,
+        "socket_timeout": settings.timeout_seconds / 2,
+        "socket_connect_timeout": settings.timeout_seconds / 2,
+        **tls,
+    }
 
 
 def _node(address: str) -> ClusterNode:

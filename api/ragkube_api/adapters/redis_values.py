@@ -1,0 +1,80 @@
+"""``ValueCache`` on Redis, with the values that were used last in the process."""
+
+from __future__ import annotations
+
+import re
+import zlib
+from collections.abc import Callable
+from typing import Final
+
+from ragkube_api.adapters import redis_scripts as scripts
+from ragkube_api.adapters.local_level import MemoryValueCache
+from ragkube_api.adapters.redis_client import RedisClient
+from ragkube_api.errors import CacheUnavailableError
+
+_CHECKSUM_BYTES: Final = 4
+_AWAY_SECONDS: Final = 1.0
+_TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+_DIGEST: Final = re.compile(r"[0-9a-f]{32,64}")
+
+
+class RedisValueCache:
+    """Values of a tenant lie in many slots: nothing binds them together."""
+
+    def __init__(
+        self,
+        client: RedisClient,
+        prefix: str,
+        local: MemoryValueCache,
+        *,
+        clock: Callable[[], float],
+        damaged: Callable[[], None],
+    ) -> None:
+        self._client = client
+        self._prefix = prefix
+        self._local = local
+        self._clock = clock
+        self._damaged = damaged
+        self._away_until = 0.0
+
+    async def get(self, tenant: str, digest: str) -> bytes | None:
+        """From the process, else in one round trip."""
+        keys = [self._key(tenant, digest)]
+        value = await self._local.get(tenant, digest)
+        if value is not None or self._clock() < self._away_until:
+            return value
+        try:
+            foreign, stored, left = await self._client.script(scripts.GET_VALUE, keys, [])
+        except CacheUnavailableError:
+            self._away_until = self._clock() + _AWAY_SECONDS
+            return None
+        value = bytes(stored[_CHECKSUM_BYTES:])
+        if foreign or (stored and stored[:_CHECKSUM_BYTES] != _checksum(value)):
+            self._damaged()
+            return None
+        if not stored:
+            return None
+        await self._local.put(tenant, digest, value, int(left) / 1000)
+        return value
+
+    async def put(self, tenant: str, digest: str, value: bytes, ttl_seconds: float) -> None:
+        """In both places; without Redis in the process only."""
+        keys = [self._key(tenant, digest)]
+        await self._local.put(tenant, digest, value, ttl_seconds)
+        if self._clock() < self._away_until:
+            return
+        try:
+            arguments: list[bytes | str | int] = [_checksum(value) + value, max(1, int(ttl_seconds * 1000))]
+            await self._client.script(scripts.PUT_VALUE, keys, arguments)
+        except CacheUnavailableError:
+            self._away_until = self._clock() + _AWAY_SECONDS
+
+    def _key(self, tenant: str, digest: str) -> str:
+        if not _TENANT.fullmatch(tenant) or not _DIGEST.fullmatch(digest):
+            msg = f"not a tenant and a digest: {tenant!r} {digest!r}"
+            raise ValueError(msg)
+        return f"{{{self._prefix}:{tenant}:{digest}}}:value"
+
+
+def _checksum(value: bytes) -> bytes:
+    return zlib.crc32(value).to_bytes(_CHECKSUM_BYTES, "big")

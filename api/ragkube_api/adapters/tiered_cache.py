@@ -1,0 +1,289 @@
+"""``FencedCache`` of many replicas: a level in the process over Redis. A hit in the process costs no round trip.
+
+A replica serves from its memory while it holds a *lease* on the state of the tenant's documents. A look-up asks for
+one on the way; Redis grants it while nobody writes, and remembers who may hold one. A write that begins changes the
+state, tells the holders, and goes on when each has given its lease up or the lease has run out: a write that has
+*finished* is seen by every replica, whatever is lost, frozen or cut off. ``docs/adr/0007-cache-levels.md`` argues why.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import Final
+
+from ragkube_api.adapters.leases import Holding, Leases
+from ragkube_api.adapters.local_level import LocalEntry, LocalLevel
+from ragkube_api.adapters.redis_level import KINDS, RedisLevel, Reply, Waiting
+from ragkube_api.adapters.redis_writes import Readers, RedisWrites
+from ragkube_api.adapters.selection import matches
+from ragkube_api.domain import (
+    About,
+    Cached,
+    EntryNote,
+    Fence,
+    Key,
+    LevelStatistics,
+    Lifetime,
+    Lookup,
+    Selector,
+)
+from ragkube_api.errors import CacheUnavailableError
+
+_AWAY_SECONDS: Final = (0.1, 2.0)
+_PROBE_SECONDS: Final = 1.0
+_POLL_SECONDS: Final = (0.001, 0.05)
+_EMPTY_PAGES: Final = 10
+
+
+class _Flight:
+    """A look-up on its way that others may join."""
+
+    __slots__ = ("_result", "number")
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+        self._result: asyncio.Future[Lookup | None] | None = None
+
+    async def joined(self) -> Lookup | None:
+        """Its result, or None when it came to nothing."""
+        if self._result is None:
+            self._result = asyncio.get_running_loop().create_future()
+        return await asyncio.shield(self._result)
+
+    def end(self, result: Lookup | None) -> None:
+        """Tell those who joined."""
+        if self._result is not None and not self._result.done():
+            self._result.set_result(result)
+
+
+class TieredCache:
+    """``FencedCache`` over Redis, with ``local`` above it. ``close`` is its owner's (``redis_cache.open_redis``)."""
+
+    def __init__(
+        self,
+        level: RedisLevel,
+        local: LocalLevel,
+        leases: Leases,
+        writes: RedisWrites,
+        *,
+        lease_seconds: float,
+        clock: Callable[[], float],
+    ) -> None:
+        self._level = level
+        self._local = local
+        self._leases = leases
+        self._writes = writes
+        self._lease = lease_seconds
+        self._clock = clock
+        self._flights: dict[tuple[str, Key], _Flight] = {}
+
+    def peek(self, tenant: str, key: Key) -> Cached | None:
+        """From this process, under a lease and within the TTL."""
+        holding = self._leases.held.get(tenant)
+        if holding is None:
+            return None
+        now = self._clock()
+        if now >= holding.until:
+            return None
+        holding.used = True
+        entry = self._local.get(tenant, key, now)
+        if entry is None or entry.state != holding.token or entry.fresh_until <= now:
+            return None
+        return entry.cached(now, current=True)
+
+    async def lookup(self, tenant: str, key: Key) -> Lookup:
+        """No round trip for what ``peek`` finds, else one; those who ask the same at the same time share it."""
+        asked = self._leases.number()
+        while True:
+            holding = self._leases.of(tenant)
+            hit = self.peek(tenant, key)
+            if hit is not None:
+                return Lookup(Fence(holding.token), hit)
+            flight = self._flights.get((tenant, key))
+            if flight is None:
+                return await self._fly(holding, key)
+            result = await flight.joined()
+            # What began before we asked may be from before a write that has finished since.
+            if result is not None and (flight.number > asked or not (result.found and result.found.current)):
+                return result
+
+    async def store(
+        self,
+        tenant: str,
+        key: Key,
+        value: bytes,
+        *,
+        fence: Fence | None,
+        lifetime: Lifetime,
+        about: About | None = None,
+    ) -> bool:
+        """One round trip; the server decides whether the fence still holds."""
+        holding = self._leases.of(tenant)
+        if about is not None and about.mark in holding.disowned:
+            return False
+        entry = LocalEntry.new(
+            value, fence.token if fence else "", now=self._clock(), noted=time.time(), lifetime=lifetime, about=about
+        )  # fmt: skip
+        if fence is None:
+            return self._local.put(tenant, key, entry)
+        done = await self._store(holding, key, value, fence, lifetime, about)
+        if done is None:
+            self._local.put(tenant, key, entry.without_state())
+            return False
+        # after a drop that this fill did not see, nothing of before it may be kept
+        if done and self._leases.of(tenant) is holding and fence.token.partition(":")[2] == holding.drops:
+            self._local.put(tenant, key, entry)
+        return done
+
+    def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
+        """Waits until no replica serves from its memory what was valid before."""
+        return self._writes.writing(tenant)
+
+    async def drop(self, tenant: str, selector: Selector) -> int:
+        """Fills that are under way are refused first; then entries go, then what replicas hold of them."""
+        await self._tell(tenant)
+        removed = 0
+        for kind in KINDS:
+            if selector.kind in {None, kind}:
+                digests = await self._level.digests(tenant, kind)
+                notes = await self._level.notes(tenant, kind, digests)
+                chosen = [note.key.digest for note in notes if matches(selector, note.key, note.about)]
+                removed += await self._level.remove(tenant, kind, chosen)
+        await self._wait_out(tenant, await self._tell(tenant))
+        return removed
+
+    async def disown(self, tenant: str, key: Key) -> bool:
+        """Its mark is remembered in the same step that removes it."""
+        entry = self._local.get(tenant, key, self._clock())
+        if not await self._level.disown(tenant, key, entry.mark if entry else ""):
+            return False
+        await self._wait_out(tenant, await self._tell(tenant))
+        return True
+
+    async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
+        """Of the shared level."""
+        for _ in range(_EMPTY_PAGES):  # one of entries that have all gone is forgotten by asking
+            digests = await self._level.digests(tenant, "answer", since=since, limit=limit)
+            notes = await self._level.notes(tenant, "answer", digests)
+            if notes or not digests:
+                break
+        return [EntryNote(note.key, note.about, note.stored) for note in notes if note.about]
+
+    async def tally(self, tenant: str, asked: Mapping[bytes, int]) -> None:
+        """For all replicas."""
+        await self._level.tally(tenant, asked)
+
+    async def most_asked(self, tenant: str, limit: int) -> Sequence[tuple[bytes, int]]:
+        """Of all replicas."""
+        return await self._level.most_asked(tenant, limit)
+
+    async def statistics(self, tenant: str) -> Sequence[LevelStatistics]:
+        """Of this process and of the shared level."""
+        rows = list(self._local.statistics(tenant)) if self._local.capacity else []
+        for kind in KINDS:
+            notes = await self._level.notes(tenant, kind, await self._level.digests(tenant, kind))
+            rows.append(LevelStatistics("redis", kind, len(notes), sum(note.size for note in notes)))
+        return rows
+
+    async def ping(self) -> None:
+        """Every slot of the cluster is served."""
+        await self._level.ping()
+
+    async def _store(
+        self, holding: Holding, key: Key, value: bytes, fence: Fence, lifetime: Lifetime, about: About | None
+    ) -> bool | None:
+        """None with the shared level away."""
+        if self._left_alone(holding):
+            return None
+        sent = self._clock()
+        try:
+            done = await self._level.store(
+                holding.tenant, key, value, fence=fence, lifetime=lifetime, about=about
+            )
+        except CacheUnavailableError:
+            self._went_away(holding, sent)
+            return None
+        holding.pause = 0.0
+        return done
+
+    async def _fly(self, holding: Holding, key: Key) -> Lookup:
+        place = (holding.tenant, key)
+        flight = self._flights[place] = _Flight(self._leases.number())
+        result: Lookup | None = None
+        try:
+            result = await self._ask(holding, key, flight.number)
+            return result
+        finally:
+            del self._flights[place]
+            flight.end(result)
+
+    async def _ask(self, holding: Holding, key: Key, number: int) -> Lookup:
+        if self._left_alone(holding):
+            return Lookup(None, self._of_this_process(holding, key))
+        sent = self._clock()
+        try:
+            reply = await self._level.lookup(
+                holding.tenant, key, reader=self._leases.wanted(holding), number=number, drops=holding.drops
+            )
+        except CacheUnavailableError:
+            self._went_away(holding, sent)
+            return Lookup(None, self._of_this_process(holding, key))
+        holding.pause = 0.0
+        return Lookup(Fence(reply.token), self._taken(holding, key, number, sent, reply))
+
+    def _taken(self, holding: Holding, key: Key, number: int, sent: float, reply: Reply) -> Cached | None:
+        newest = self._leases.take(holding, number, sent, reply)
+        found = reply.entry
+        if found is None:
+            return self._of_this_process(holding, key, reply.token) if newest else None
+        if newest:
+            now = self._clock()
+            entry = LocalEntry(
+                found.value, reply.token if found.current else "", stored=now - found.age, fresh_until=now + found.fresh,
+                kept_until=now + found.kept, noted=time.time() - found.age, about=None, mark=found.mark,
+            )  # fmt: skip
+            self._local.put(holding.tenant, key, entry)
+        return Cached(found.value, "redis", found.current, found.age, found.fresh)
+
+    def _of_this_process(self, holding: Holding, key: Key, state: str | None = None) -> Cached | None:
+        now = self._clock()
+        entry = self._local.get(holding.tenant, key, now)
+        return entry.cached(now, current=entry.state == state) if entry is not None else None
+
+    def _left_alone(self, holding: Holding) -> bool:
+        """While Redis is away only one caller in a while waits for it."""
+        if not holding.pause:
+            return False
+        now = self._clock()
+        if now < holding.away_until:
+            return True
+        holding.away_until = now + _PROBE_SECONDS
+        return False
+
+    def _went_away(self, holding: Holding, sent: float) -> None:
+        if sent < holding.failed:
+            return  # one outage, noticed by many
+        first, most = _AWAY_SECONDS
+        holding.failed = now = self._clock()
+        holding.pause = min(most, 2 * holding.pause) or first
+        holding.away_until = now + holding.pause
+
+    async def _tell(self, tenant: str) -> Waiting:
+        number = self._leases.revoke(tenant)
+        waiting = await self._level.dropped(tenant, reader=self._leases.reader, number=number)
+        self._leases.forget_entries(tenant)
+        return waiting
+
+    async def _wait_out(self, tenant: str, waiting: Waiting) -> None:
+        """Until whoever held a lease when it was told has given it up, or taken one that knows of the drop."""
+        readers = Readers(self._lease, self._clock)
+        readers.see(waiting)
+        told = waiting.readers
+        pause, most = _POLL_SECONDS
+        while waiting.seconds > 0 or (told & waiting.readers).difference(readers.over):
+            await asyncio.sleep(pause)
+            pause = min(2 * pause, most)
+            waiting = await self._level.readers(tenant)
