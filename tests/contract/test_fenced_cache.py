@@ -498,7 +498,11 @@ class _Race:
                 await leave.wait()
 
         task = asyncio.create_task(write())
-        await entered.wait()
+        began = asyncio.create_task(entered.wait())
+        await asyncio.wait([task, began], return_when=asyncio.FIRST_COMPLETED)
+        if not began.done():
+            began.cancel()
+            await task
         self.writers.append((task, commit, leave))
 
     async def commit(self, which: int) -> None:

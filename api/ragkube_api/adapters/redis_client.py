@@ -13,7 +13,6 @@ from hashlib import sha1
 from typing import Any, TypeVar
 
 import structlog
-from redis.asyncio import Redis
 from redis.asyncio.cluster import ClusterNode, RedisCluster
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -136,12 +135,6 @@ class RedisClient:
             await self._client.initialize()
         except FAILURES as error:
             log.debug("redis.away", error=type(error).__name__, detail=str(error)[:300])
-
-
-def open_node(settings: RedisCacheBackend, address: str) -> Redis:
-    """A client of one node (``host:port``), for what needs a connection of its own."""
-    node = _node(address)
-    return Redis(host=node.host, port=int(node.port), client_name="ragkube", protocol=2, **_access(settings))
 
 
 def _client(settings: RedisCacheBackend) -> RedisCluster:

@@ -47,8 +47,8 @@ class RespCluster:
 
     def __init__(self, settings: RedisCacheBackend) -> None:
         self._settings = settings
-        self._names = [_address(node) for node in settings.nodes]
-        self._tls = _tls(settings)
+        self._names = [address_of(node) for node in settings.nodes]
+        self._tls = tls_context(settings)
         self._primaries: dict[int, Address] = {}
         self._connections: dict[Address, RespConnection] = {}
         self._connecting: dict[Address, asyncio.Task[RespConnection]] = {}
@@ -129,9 +129,9 @@ class RespCluster:
 
     async def _connect(self, address: Address) -> RespConnection:
         # the file is read off the loop: it may be on a slow volume
-        credentials = await asyncio.to_thread(_credentials, self._settings)
+        access = await asyncio.to_thread(credentials, self._settings)
         return await connect(
-            *address, tls=self._tls, credentials=credentials,
+            *address, tls=self._tls, credentials=access,
             timeout_seconds=self._settings.timeout_seconds / 2,
         )  # fmt: skip
 
@@ -211,16 +211,17 @@ def _slot_map(reply: Iterable[Any], asked: str) -> dict[int, Address]:
 
 def _target(error: RespError, connection: RespConnection) -> Address:
     """Of ``MOVED 3999 host:port`` and ``ASK 3999 host:port``; without a host it is the one that said so."""
-    host, port = _address(str(error).split(" ")[2])
+    host, port = address_of(str(error).split(" ")[2])
     return host or connection.host, port
 
 
-def _address(text: str) -> Address:
+def address_of(text: str) -> Address:
+    """Of ``host:port``, also of an IPv6 address in brackets."""
     host, _, port = text.rpartition(":")
     return host.strip("[]"), int(port)
 
 
-def _credentials(settings: RedisCacheBackend) -> tuple[str, ...]:
+def credentials(settings: RedisCacheBackend) -> tuple[str, ...]:
     """Read at every new connection, so that a rotated password is taken up without a restart."""
     if settings.password_file is None:
         return ()
@@ -228,7 +229,8 @@ def _credentials(settings: RedisCacheBackend) -> tuple[str, ...]:
     return (settings.username, password) if settings.username else (password,)
 
 
-def _tls(settings: RedisCacheBackend) -> ssl.SSLContext | None:
+def tls_context(settings: RedisCacheBackend) -> ssl.SSLContext | None:
+    """None without TLS."""
     if not settings.tls:
         return None
     return ssl.create_default_context(cafile=str(settings.tls_ca_file) if settings.tls_ca_file else None)
