@@ -8,7 +8,7 @@ from ragkube_api import __version__, problems
 from ragkube_api.context import Runtime
 from ragkube_api.fastlane import FastLane
 from ragkube_api.middleware import Gateway
-from ragkube_api.routes import documents, operations, query, reference, uploads
+from ragkube_api.routes import cache, documents, operations, query, reference, uploads
 
 
 def create_app(runtime: Runtime, *, fast: bool = True) -> Gateway:
@@ -17,6 +17,7 @@ def create_app(runtime: Runtime, *, fast: bool = True) -> Gateway:
         query.router,
         uploads.router,
         documents.router,
+        cache.router,
         operations.sources,
         operations.probes,
         reference.router,

@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from ragkube_api.auth import Authenticator
 from ragkube_api.ports import Answerer, Embedder, FencedCache, Flights, SourceBoard, ValueCache, VectorStore
 from ragkube_api.services.answering import Answering
+from ragkube_api.services.asked import AskedQuestions
+from ragkube_api.services.cache_operations import CacheOperations
 from ragkube_api.services.document_cards import DocumentCards
 from ragkube_api.services.health import Health
 from ragkube_api.services.ingestion import Ingestion
@@ -44,6 +46,8 @@ class Runtime:
     telemetry: Telemetry
     authenticator: Authenticator
     answering: Answering
+    asked: AskedQuestions
+    cache_operations: CacheOperations
     cards: DocumentCards
     ingestion: Ingestion
     sources: SourceSync

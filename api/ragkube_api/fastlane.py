@@ -52,6 +52,7 @@ class FastLane:
 
     def __init__(self, runtime: Runtime) -> None:
         self._answering = runtime.answering
+        self._asked = runtime.asked
         self._defaults = runtime.settings.retrieval
 
     def takes(self, scope: Scope) -> bool:
@@ -78,6 +79,7 @@ class FastLane:
             state["looked_up"] = found
             return _replayed(first, receive)
         answer, facts = found.answer, state["facts"]
+        self._asked.note(found.question)
         facts["tenant"], facts["cache"] = tenant, answer.cache.status
         scope["route"] = _Route
         elapsed = (time.perf_counter() - started) * 1000

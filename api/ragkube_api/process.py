@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import prometheus_client
 
@@ -46,7 +47,9 @@ async def _main(settings: Settings, listener: socket.socket, output: LogOutput, 
         # A store inside the process has no other owner that could fill it.
         own_store = isinstance(settings.store, EmbeddedStore)
         if worker or own_store or settings.documents.sync_in_api:
-            await stack.enter_async_context(_in_background(runtime))
+            await stack.enter_async_context(_in_background(runtime, runtime.sources.run(), "source_failed"))
+        if not worker:
+            await stack.enter_async_context(_in_background(runtime, runtime.asked.run(), "asked_not_counted"))
         app = create_worker_app(runtime) if worker else create_app(runtime)
 
         def started() -> None:
@@ -62,13 +65,15 @@ async def _main(settings: Settings, listener: socket.socket, output: LogOutput, 
 
 
 @asynccontextmanager
-async def _in_background(runtime: Runtime) -> AsyncIterator[None]:
-    """Synchronise sources while the block runs; a fault there is logged and does not end the process."""
-    task = asyncio.create_task(runtime.sources.run())
+async def _in_background(
+    runtime: Runtime, work: Coroutine[Any, Any, None], event: str
+) -> AsyncIterator[None]:
+    """Work while the block runs; a fault there is logged and does not end the process."""
+    task = asyncio.create_task(work)
 
     def ended(done: asyncio.Task[None]) -> None:
         if not done.cancelled() and done.exception() is not None:
-            runtime.telemetry.log.error("source_failed", exc_info=done.exception())
+            runtime.telemetry.log.error(event, exc_info=done.exception())
 
     task.add_done_callback(ended)
     try:

@@ -22,6 +22,8 @@ from ragkube_api.ports import (
 )
 from ragkube_api.services import ttl_classes
 from ragkube_api.services.answering import Answering
+from ragkube_api.services.asked import AskedQuestions
+from ragkube_api.services.cache_operations import CacheOperations
 from ragkube_api.services.document_cards import DocumentCards
 from ragkube_api.services.embeddings import QuestionVectors
 from ragkube_api.services.health import Dependency, Health
@@ -60,6 +62,7 @@ def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) ->
     telemetry = Telemetry()
     auth = authenticator(settings, telemetry)
     ingestion = _ingestion(settings, backends, telemetry, stack)
+    answering = _answering(settings, backends, ingestion.text_revision, telemetry, stack)
     sources = SourceSync(
         settings.documents.sources, store=backends.store, ingestion=ingestion, board=backends.board,
         telemetry=telemetry,
@@ -69,7 +72,9 @@ def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) ->
         backends=backends,
         telemetry=telemetry,
         authenticator=auth,
-        answering=_answering(settings, backends, ingestion.text_revision, telemetry, stack),
+        answering=answering,
+        asked=AskedQuestions(backends.cache, settings.retrieval),
+        cache_operations=CacheOperations(backends.cache, answering, telemetry),
         cards=DocumentCards(
             backends.store,
             backends.cache if settings.cache.enabled else None,

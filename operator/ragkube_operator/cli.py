@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from ragkube_operator.cli_admin import keys_app
+from ragkube_operator.cli_admin import cache_app, keys_app
 from ragkube_operator.cli_options import (
     DEFAULT_URL,
     AsJson,
@@ -43,6 +43,7 @@ documents_app = typer.Typer(
     no_args_is_help=True, rich_markup_mode=None, help="List, show or delete documents."
 )
 app.add_typer(documents_app, name="documents")
+app.add_typer(cache_app, name="cache")
 app.add_typer(keys_app, name="keys")
 
 File = Annotated[Path, typer.Argument(metavar="FILE", help="a RagDeployment in YAML or JSON")]

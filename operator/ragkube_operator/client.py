@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+import itertools
 import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -85,14 +86,41 @@ class Client:
 
     def documents(self, *, page: int = 1000) -> Iterator[JSON]:
         """Every document, in order of its id."""
-        cursor: str | None = None
-        while True:
-            params = {"limit": str(page)} | ({"cursor": cursor} if cursor else {})
-            answer = self._json("GET", "/v1/documents", params=params)
-            yield from answer["documents"]
-            cursor = answer.get("next_cursor")
-            if not cursor:
-                return
+        return self._pages("/v1/documents", "documents", page)
+
+    def cache(self) -> JSON:
+        """``GET /v1/cache``."""
+        return self._json("GET", "/v1/cache")
+
+    def clear_cache(self, conditions: Mapping[str, str]) -> int:
+        """``DELETE /v1/cache``: how many values were removed."""
+        return int(self._json("DELETE", "/v1/cache", params=dict(conditions))["removed"])
+
+    def cached_answers(self, limit: int) -> Iterator[JSON]:
+        """``GET /v1/cache/answers``: so many at most, oldest first."""
+        return itertools.islice(self._pages("/v1/cache/answers", "answers", min(limit, 1000)), limit)
+
+    def cached_answer(self, answer_id: str) -> JSON:
+        """``GET /v1/cache/answers/{id}``."""
+        return self._json("GET", f"/v1/cache/answers/{quote(answer_id, safe='')}")
+
+    def disown(self, answer_id: str) -> None:
+        """``DELETE /v1/cache/answers/{id}``."""
+        self._send("DELETE", f"/v1/cache/answers/{quote(answer_id, safe='')}")
+
+    def most_asked(self, limit: int) -> list[JSON]:
+        """``GET /v1/cache/questions``."""
+        found: list[JSON] = self._json("GET", "/v1/cache/questions", params={"limit": limit})["questions"]
+        return found
+
+    def warm(self, body: JSON) -> Iterator[JSON]:
+        """``POST /v1/cache/warm``: each line as it comes."""
+        with self._sentences(), self._http.stream("POST", "/v1/cache/warm", json=body) as response:
+            if not response.is_success:
+                response.read()
+                raise _problem(response)
+            for line in response.iter_lines():
+                yield json.loads(line)
 
     def sources(self) -> list[JSON]:
         """``GET /v1/sources``."""
@@ -104,6 +132,16 @@ class Client:
         with self._sentences():
             response = self._http.get("/readyz")
         return response.is_success, _object(response)
+
+    def _pages(self, path: str, field: str, page: int) -> Iterator[JSON]:
+        cursor: str | None = None
+        while True:
+            params = {"limit": str(page)} | ({"cursor": cursor} if cursor else {})
+            answer = self._json("GET", path, params=params)
+            yield from answer[field]
+            cursor = answer.get("next_cursor")
+            if not cursor:
+                return
 
     def _json(self, method: str, path: str, **options: Any) -> JSON:
         return _object(self._send(method, path, **options))

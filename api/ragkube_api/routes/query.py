@@ -53,6 +53,7 @@ async def query(request: Request, runtime: AppRuntime, tenant: ReadTenant) -> Re
     body = await _body(request, runtime.settings.server.request_timeout_seconds)
     control = {part.strip().lower() for part in request.headers.get("cache-control", "").split(",")}
     question = question_of(body, tenant, runtime.settings.retrieval, control)
+    runtime.asked.note(question)
     # the fast lane has asked the cache already
     answer = await runtime.answering.answer(question, getattr(request.state, "looked_up", None))
     request.state.facts["cache"] = answer.cache.status

@@ -5,41 +5,36 @@ from __future__ import annotations
 import asyncio
 from collections import defaultdict
 from collections.abc import Mapping
-from typing import Final, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
-from ragkube_api.domain import Filters
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import FencedCache
+from ragkube_api.services.answering import Question
+from ragkube_api.settings import RetrievalSettings
 
 FLUSH_SECONDS: Final = 5.0
 MAX_DISTINCT: Final = 20_000
 """Different questions that are counted between two flushes; further ones are not counted."""
 
-_Asked: TypeAlias = tuple[str, str, int | None, float | None, bytes, str | None]
+_Asked: TypeAlias = tuple[str, str, int, float, bytes, str | None]
 
 
 class AskedQuestions:
     """``note`` only counts in memory; what was counted goes to the cache every few seconds."""
 
-    def __init__(self, cache: FencedCache) -> None:
+    def __init__(self, cache: FencedCache, defaults: RetrievalSettings) -> None:
         self._cache = cache
+        self._defaults = defaults
         self._counts: dict[_Asked, int] = {}
 
-    def note(
-        self,
-        tenant: str,
-        question: str,
-        *,
-        k: int | None = None,
-        alpha: float | None = None,
-        filters: Filters | None = None,
-        model: str | None = None,
-    ) -> None:
-        """Count one request as it came: what it left open stays open. Takes less than a microsecond."""
-        conditions = orjson.dumps(filters, option=orjson.OPT_SORT_KEYS) if filters else b""
-        asked = (tenant, question, k, alpha, conditions, model)
+    def note(self, question: Question) -> None:
+        """Count one request, unless it wants to leave no trace. Takes about a microsecond."""
+        if not question.write_cache:
+            return
+        filters = orjson.dumps(question.filters, option=orjson.OPT_SORT_KEYS) if question.filters else b""
+        asked = (question.tenant, question.text, question.k, question.alpha, filters, question.model)
         counts = self._counts
         if asked in counts:
             counts[asked] += 1
@@ -51,7 +46,7 @@ class AskedQuestions:
         counted, self._counts = self._counts, {}
         by_tenant: dict[str, dict[bytes, int]] = defaultdict(dict)
         for asked, count in counted.items():
-            by_tenant[asked[0]][_request(asked)] = count
+            by_tenant[asked[0]][self._request(asked)] = count
         for tenant, requests in by_tenant.items():
             try:
                 await self._cache.tally(tenant, requests)
@@ -72,10 +67,16 @@ class AskedQuestions:
             if asked[0] == tenant and (asked in self._counts or len(self._counts) < MAX_DISTINCT):
                 self._counts[asked] = self._counts.get(asked, 0) + count
 
-
-def _request(asked: _Asked) -> bytes:
-    """The body of ``POST /v1/query`` that asks this, always written in the same way."""
-    _, question, k, alpha, conditions, model = asked
-    body = {"question": question, "k": k, "alpha": alpha, "model": model}
-    given = {name: value for name, value in body.items() if value is not None}
-    return orjson.dumps(given | ({"filters": orjson.loads(conditions)} if conditions else {}))
+    def _request(self, asked: _Asked) -> bytes:
+        """The body of ``POST /v1/query`` that asks this; what is as the deployment says is left out."""
+        _, question, k, alpha, filters, model = asked
+        body: dict[str, Any] = {"question": question}
+        if k != self._defaults.k:
+            body["k"] = k
+        if alpha != self._defaults.alpha:
+            body["alpha"] = alpha
+        if filters:
+            body["filters"] = orjson.loads(filters)
+        if model is not None:
+            body["model"] = model
+        return orjson.dumps(body)
