@@ -68,7 +68,7 @@ def commands(ragkube: Command, *group: str) -> list[tuple[str, ...]]:
 
 def test_every_command_and_option_is_documented(ragkube: Command) -> None:
     page = (DOCS / "cli.md").read_text()
-    for command in (*commands(ragkube), *commands(ragkube, "keys")):
+    for command in (*commands(ragkube), *commands(ragkube, "cache"), *commands(ragkube, "keys")):
         assert f"ragkube {' '.join(command)}" in page
         options = re.findall(r"(--[a-z][a-z-]+)", ragkube(*command, "--help").stdout)
         missing = {option for option in options if option != "--help" and f"`{option}" not in page}
