@@ -45,12 +45,13 @@ def initial(deployment: RagDeployment) -> int:
 def to_write(deployment: RagDeployment, live: Mapping[str, Any]) -> int | None:
     """The number of pods that has to be written, or None when it is somebody else's to decide."""
     noted = (live["metadata"].get("annotations") or {}).get(ANNOTATION)
-    if noted is None:
-        running = int(live["spec"].get("replicas", 1)) if deployment.spec.autoscaling.enabled else 0
-        return max(running, initial(deployment))
-    if deployment.spec.autoscaling.enabled or noted == str(deployment.spec.api.replicas):
+    if noted == str(deployment.spec.api.replicas):
         return None
-    return deployment.spec.api.replicas
+    scaled, running = deployment.spec.autoscaling.enabled, int(live["spec"].get("replicas", 1))
+    if noted is None:
+        return max(running, initial(deployment)) if scaled else initial(deployment)
+    # a number that changes while the autoscaler owns it is noted, so that it does not come back when that goes
+    return running if scaled else deployment.spec.api.replicas
 
 
 async def settle(client: Client, deployment: RagDeployment, owner: Owner, live: dict[Ref, Manifest]) -> None:

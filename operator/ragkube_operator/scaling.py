@@ -23,7 +23,7 @@ _VERSIONS: Final[Mapping[str, tuple[str, ...]]] = {
     CUSTOM: (f"{CUSTOM}/v1beta2", f"{CUSTOM}/v1beta1"),
     "metrics.k8s.io": ("metrics.k8s.io/v1beta1",),
 }
-_DISCOVERY_SECONDS: Final = 60.0
+_DISCOVERY_SECONDS: Final = 30.0
 _AWAY_SECONDS: Final = 10.0
 
 
@@ -60,7 +60,7 @@ class Decision:
 
 
 class Discovery:
-    """Asks the cluster what it serves, at most once a minute for all resources together."""
+    """Asks the cluster what it serves, at most twice a minute for all resources together."""
 
     def __init__(self, client: Client, clock: Callable[[], float] = monotonic) -> None:
         self._client = client

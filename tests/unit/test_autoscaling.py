@@ -142,7 +142,7 @@ def test_a_horizontal_autoscaler_compares_each_signal_with_its_target() -> None:
     assert (found["spec"]["minReplicas"], found["spec"]["maxReplicas"]) == (2, 7)
     *external, cpu = found["spec"]["metrics"]
     assert [(m["external"]["metric"]["name"], m["external"]["target"]) for m in external] == [
-        ("ragkube:inflight:sum", {"type": "AverageValue", "averageValue": "24"}),
+        ("ragkube:inflight:sum", {"type": "AverageValue", "averageValue": "32"}),
         ("ragkube:cache_misses:rate1m", {"type": "AverageValue", "averageValue": "2500m"}),
         ("ragkube:local_latency_p95:busy", {"type": "Value", "value": "1500m"}),
     ]
@@ -160,8 +160,8 @@ def test_keda_asks_prometheus_for_the_same_series_and_holds_when_there_are_none(
     (found,) = rendered(Scaling("KEDA", prometheus=PROMETHEUS), api={"maxConcurrency": 16})
     triggers = found["spec"]["triggers"]
     assert [(t["metricType"], t["metadata"]["threshold"]) for t in triggers] == [
-        ("AverageValue", "6"),
-        ("AverageValue", "10"),
+        ("AverageValue", "8"),
+        ("AverageValue", "25"),
         ("Value", "0.5"),
     ]
     query = 'sum(ragkube:inflight:sum{namespace="shop",ragkube_deployment="demo"})'
@@ -232,9 +232,10 @@ async def test_on_off_on_keeps_the_number() -> None:
     platform.pods = 7
     for wanted in (deployment(), off(), deployment(), deployment(api={"replicas": 2}, minReplicas=3)):
         assert await platform.take_a_pass(wanted) == 7
-    # what was changed while the autoscaler owned the number counts when it goes
+    # what is changed while the autoscaler owns the number does not come back when it goes
     assert await platform.take_a_pass(deployment(api={"replicas": 4})) == 7
-    assert await platform.take_a_pass(off(4)) == 4
+    assert await platform.take_a_pass(off(4)) == 7
+    assert await platform.take_a_pass(off(5)) == 5
 
 
 @pytest.mark.parametrize(("count", "expected"), [(1, 3), (5, 5), (90, 10)])

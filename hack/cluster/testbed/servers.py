@@ -50,6 +50,12 @@ GO_SERVERS = {
         "/adapter",
         user="65534",
     ),
+    "metrics-server": GoServer(
+        "registry.k8s.io/metrics-server/metrics-server:v0.9.0",
+        "metrics-server",
+        "/metrics-server",
+        user="65534",
+    ),
     "kube-state-metrics": GoServer(
         "registry.k8s.io/kube-state-metrics/kube-state-metrics:v2.20.0",
         "kube-state-metrics",

@@ -39,8 +39,8 @@ class Targets(Part):
     """What one pod should have to do on average; the signal that wants the most pods decides."""
 
     in_flight: Annotated[int, Field(ge=1, le=10_000)] | None = None
-    """Requests a pod works on at the same time; absent: three eighths of `api.maxConcurrency`."""
-    misses_per_second: Quantity = "10"
+    """Requests a pod works on at the same time; absent: half of `api.maxConcurrency`."""
+    misses_per_second: Quantity = "25"
     """Questions a second that the cache does not answer: they cost retrieval and a call of the model."""
     local_latency_p95: Latency = "500ms"
     """95th percentile of a question's time without the model, like `500ms`; it counts only while pods are busy."""

@@ -36,7 +36,7 @@ def objects(deployment: RagDeployment, context: Context) -> list[Manifest]:
 def in_flight_target(deployment: RagDeployment) -> int:
     """Requests a pod works on at the same time: room is left for what comes while another pod starts."""
     wanted = deployment.spec.autoscaling.targets.in_flight
-    return wanted if wanted is not None else max(1, deployment.spec.api.max_concurrency * 3 // 8)
+    return wanted if wanted is not None else max(1, deployment.spec.api.max_concurrency // 2)
 
 
 def quantity(value: Decimal) -> str:

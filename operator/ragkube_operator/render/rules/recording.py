@@ -9,7 +9,7 @@ from ragkube_operator.render.rules.names import PER_DEPLOYMENT, PER_POD, SLO_WIN
 
 LATENCY_CLAMP: Final = 10
 """Seconds; a slow model or one stuck request must not look like endless load."""
-BUSY_SHARE: Final = 0.25
+BUSY_SHARE: Final = 0.5
 """Of the requests that a pod may work on at a time: from here on it counts as busy."""
 V1: Final = 'route=~"/v1/.*"'
 QUERY: Final = 'route="/v1/query"'

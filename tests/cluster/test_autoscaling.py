@@ -1,0 +1,254 @@
+"""Autoscaling on the real HPA controller, Prometheus, prometheus-adapter and KEDA.
+
+The test cluster looks every 5 s (15 s by default); the windows are 20 s here (5 min by default), Prometheus scrapes and evaluates
+every 2 s (15 s by default).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cluster.testbed.base import Cluster
+from cluster.testbed.client import Http, Kubectl, KubectlError, Namespaces, wait_for
+from ragkube_operator.render.rules import Record, Scope
+from support.loaded import Loaded
+from support.metrics_stack import PROMETHEUS, Stack
+
+pytestmark = [pytest.mark.level("nodes"), pytest.mark.proves("K9"), pytest.mark.timeout(600)]
+
+SCALING: dict[str, Any] = {
+    "enabled": True,
+    "minReplicas": 1,
+    "maxReplicas": 6,
+    "targets": {"inFlight": 4, "missesPerSecond": 40},
+    "behavior": {"scaleDownWindow": "20s"},
+}
+SMALL = {"replicas": 1, "resources": {"requests": {"cpu": "20m", "memory": "128Mi"}}}
+UP_SECONDS = 60
+DOWN_SECONDS = 150
+"""The window, until the rate over a minute has forgotten the load, and down by half every 30 s."""
+
+
+@pytest.fixture(scope="module")
+def stack(
+    operator: None, cluster: Cluster, kubectl: Kubectl, http: Http, repository: Path
+) -> Iterator[Stack]:
+    made = Stack(cluster, kubectl, http, repository)
+    yield made
+    made.stop()
+
+
+@pytest.fixture(scope="module")
+def platform(
+    operator: None,
+    cluster: Cluster,
+    kubectl: Kubectl,
+    http: Http,
+    namespaces: Namespaces,
+    stack: Stack,
+    repository: Path,
+) -> Iterator[Loaded]:
+    """A small platform with a model that takes a second, and what Prometheus and the adapter say of it."""
+    space = namespaces.create("scaled")
+    found = Loaded(cluster, kubectl, http, space)
+    stack.start_prometheus(Scope(space, found.name))
+    stack.start_adapter("custom.metrics.k8s.io")
+    found.start(repository, api=SMALL)
+    found.slow_model(1)
+    yield found
+    namespaces.delete(space)
+
+
+def scale(platform: Loaded, **changes: Any) -> None:
+    platform.apply(api=SMALL, autoscaling={**SCALING, **changes})
+
+
+def reason(platform: Loaded) -> str:
+    return str(platform.scaling().get("reason"))
+
+
+def rests(platform: Loaded, pods: int, seconds: float = DOWN_SECONDS) -> None:
+    wait_for(lambda: platform.pods == pods, seconds, what=f"{pods} pods", pause=1)
+
+
+def rises(platform: Loaded, pods: int) -> float:
+    """Seconds until so many pods are ready."""
+    started = time.monotonic()
+    wait_for(lambda: platform.ready_pods >= pods, UP_SECONDS, what=f"{pods} ready pods", pause=0.5)
+    return time.monotonic() - started
+
+
+def test_a_hand_is_respected_and_an_engine_that_is_missing_is_told(
+    platform: Loaded, kubectl: Kubectl
+) -> None:
+    deployment = f"deployment/{platform.name}-api"
+    kubectl("scale", deployment, "-n", platform.space, "--replicas=2")
+    kubectl("label", "ragd", platform.name, "-n", platform.space, "wake=1", "--overwrite")
+    wait_for(lambda: platform.ready_pods == 2, 60, what="the second pod")
+    assert platform.pods == 2
+    kubectl("scale", f"ragd/{platform.name}", "-n", platform.space, "--replicas=3")
+    wait_for(lambda: platform.pods == 3, 20, what="the number of the spec")
+    scale(platform, engine="KEDA")
+    wait_for(lambda: reason(platform) == "EngineMissing", 30, what="the condition")
+    assert "the cluster has no ScaledObject (keda.sh/v1alpha1): install KEDA" in platform.scaling()["message"]
+    assert platform.pods == 3
+
+
+@pytest.fixture
+def recorded(platform: Loaded, stack: Stack) -> Callable[[Record], float | None]:
+    """The value of a recorded series."""
+    scope = Scope(platform.space, platform.name)
+    return lambda record: stack.value(f"sum({scope.recorded(record)})")
+
+
+def test_the_series_are_zero_and_there_without_traffic(recorded: Callable[[Record], float | None]) -> None:
+    for record in (Record.INFLIGHT, Record.MISSES, Record.SCALING_P95):
+        wait_for(lambda record=record: recorded(record) == 0, 120, what=f"{record} to be 0", pause=1)  # type: ignore[misc]
+
+
+def test_load_brings_pods_within_a_minute_and_they_leave_after_the_window(
+    platform: Loaded, kubectl: Kubectl
+) -> None:
+    """Engine Auto finds the custom metrics."""
+    kubectl("scale", f"deployment/{platform.name}-api", "-n", platform.space, "--replicas=1")
+    scale(platform)
+    wait_for(lambda: reason(platform) == "Scaling", 90, what="the metrics to be found", pause=1)
+    assert "Metrics on custom.metrics.k8s.io keeps between 1 and 6 pods" in platform.scaling()["message"]
+    rests(platform, 1)
+    with platform.load("--workers", "16", "--unique") as counted:
+        print(f"\n16 questions at a time: 4 pods ready after {rises(platform, 4):.0f} s")
+        assert platform.peak(10) <= 5
+    assert set(counted.answers) == {"200"}
+    started = time.monotonic()
+    rests(platform, 1)
+    print(f"back to one pod after {time.monotonic() - started:.0f} s")
+    assert counted.total > 100
+
+
+def test_without_prometheus_the_pods_stay_and_the_condition_says_so(platform: Loaded, stack: Stack) -> None:
+    with platform.load("--workers", "8", "--unique"):
+        rises(platform, 2)
+        stack.scale("prometheus", 0)
+        wait_for(lambda: reason(platform) == "MetricsUnavailable", 60, what="the condition", pause=1)
+        held = platform.pods
+    assert "the number of pods stays as it is: check that Prometheus is up" in platform.scaling()["message"]
+    assert platform.peak(25) == platform.pods == held
+    stack.scale("prometheus", 1)
+    wait_for(lambda: reason(platform) == "Scaling", 90, what="the metrics to come back", pause=1)
+    rests(platform, 1)
+
+
+def test_off_and_on_again_keeps_the_number(platform: Loaded, kubectl: Kubectl) -> None:
+    scale(platform, minReplicas=3)
+    rests(platform, 3, 60)
+    platform.apply(api=SMALL)
+    wait_for(lambda: not platform.scaling(), 20, what="autoscaling to be off")
+    hpa = ("get", "hpa", f"{platform.name}-api", "-n", platform.space, "--ignore-not-found", "-o", "name")
+    wait_for(lambda: not kubectl(*hpa), 20, what="the autoscaler to go")
+    assert platform.pods == 3
+    scale(platform, minReplicas=2)
+    wait_for(lambda: kubectl(*hpa), 20, what="the autoscaler")
+    assert platform.pods == 3
+
+
+def test_keda_takes_over_when_it_is_installed(
+    platform: Loaded, stack: Stack, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    scale(platform, prometheusUrl=PROMETHEUS)
+    stack.start_keda(tmp_path)
+    wait_for(
+        lambda: "KEDA keeps between" in platform.scaling().get("message", ""),
+        150,
+        what="KEDA to scale",
+        pause=1,
+    )
+    autoscalers = kubectl.json("get", "hpa", "-n", platform.space)["items"]
+    assert [item["metadata"]["name"] for item in autoscalers] == [f"keda-hpa-{platform.name}-api"]
+    rests(platform, 1)
+    with platform.load("--workers", "16", "--unique") as counted:
+        print(f"\nKEDA: 4 pods ready after {rises(platform, 4):.0f} s")
+    assert set(counted.answers) == {"200"}
+    scale(platform, prometheusUrl="http://nowhere.invalid:9090")
+    wait_for(
+        lambda: reason(platform) == "MetricsUnavailable", 90, what="the wrong address to be told", pause=1
+    )
+    assert "spec.autoscaling.prometheusUrl" in platform.scaling()["message"]
+
+
+# -- longer ------------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.soak
+def test_a_slow_model_brings_the_pods_that_its_waiting_needs_and_no_more(
+    platform: Loaded, stack: Stack
+) -> None:
+    """Three questions a second: 3 wait for a model of 1 s, 60 for one of 20 s: five pods of 12, not all eight."""
+    scale(platform, maxReplicas=8, targets={"inFlight": 12, "missesPerSecond": 40})
+    rests(platform, 1)
+    with platform.load("--rate", "3", "--unique") as counted:
+        assert platform.peak(30) == 1
+        platform.slow_model(20)
+        most = platform.peak(120)
+        at_the_end = platform.pods
+        platform.slow_model(1)
+        rests(platform, 1, 200)
+    print(f"\nmodel from 1 s to 20 s: at most {most} pods, {at_the_end} at the end; {dict(counted.answers)}")
+    assert 5 <= most <= 6
+    assert at_the_end == 5
+    assert set(counted.answers) == {"200"}
+
+
+@pytest.mark.soak
+def test_a_cleared_cache_under_load_brings_pods_that_leave_again(
+    platform: Loaded, stack: Stack, http: Http
+) -> None:
+    """Hits cost little; when all become misses, pods follow them and leave when the cache is warm."""
+    scale(platform, targets={"inFlight": 60, "missesPerSecond": 2})
+    rests(platform, 1)
+    with platform.load("--workers", "12", "--unique"):
+        rises(platform, 3)
+    with platform.load("--workers", "12"):
+        rests(platform, 1, 200)
+        assert platform.peak(20) == 1
+
+
+@pytest.mark.soak
+@pytest.mark.timeout(900)
+def test_ten_minutes_without_a_question_nothing_is_unknown_and_nothing_moves(
+    platform: Loaded, stack: Stack, kubectl: Kubectl
+) -> None:
+    scale(platform, minReplicas=2)
+    rests(platform, 2)
+    wait_for(lambda: reason(platform) == "Scaling", 60, what="the metrics")
+    moved = platform.deployment["metadata"]["generation"]
+    end = time.monotonic() + 600
+    while time.monotonic() < end:
+        line = kubectl("get", "hpa", f"{platform.name}-api", "-n", platform.space, "--no-headers")
+        assert "<unknown>" not in line
+        assert reason(platform) == "Scaling"
+        time.sleep(5)
+    assert platform.deployment["metadata"]["generation"] == moved
+
+
+@pytest.mark.soak
+def test_external_metrics_are_preferred_and_cpu_is_the_last_resort(
+    platform: Loaded, stack: Stack, kubectl: Kubectl
+) -> None:
+    stack.start_adapter("custom.metrics.k8s.io", "external.metrics.k8s.io")
+    scale(platform)
+    wait_for(
+        lambda: "Metrics on external.metrics.k8s.io" in platform.scaling().get("message", ""),
+        150,
+        what="external",
+    )
+    with platform.load("--workers", "16", "--unique"):
+        rises(platform, 4)
+    rests(platform, 1)
+    stack.start_metrics_server()
+    scale(platform, engine="CPU")
+    wait_for(lambda: reason(platform) == "Scaling", 90, what="CPU to be measured", ignore=(KubectlError,))
