@@ -19,9 +19,9 @@ def picture(results: Sequence[Sequence[Result]]) -> str:
     """One panel per trace; each holds the results of every rule on it."""
     rows = -(-len(results) // _COLUMNS)
     width, height = _COLUMNS * (_WIDTH + _GAP) + 16, rows * (_HEIGHT + _GAP) + 40
+    shape = f'viewBox="0 0 {width} {height}" style="{_STYLE}" role="img"'
     parts = [
-        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width} {height}" style="{_STYLE}" role="img" '
-        'aria-label="Pods over time for each trace and rule">',
+        f'<svg xmlns="http://www.w3.org/2000/svg" {shape} aria-label="Pods over time for each trace and rule">',
         f'<rect width="{width}" height="{height}" fill="#ffffff"/>',
         *_legend(),
     ]
@@ -60,11 +60,12 @@ def _panel(group: Sequence[Result]) -> list[str]:
 def _line(pods: Sequence[int], top: int, offset: int) -> str:
     """Steps; lines that lie on each other are a pixel apart."""
     step = _WIDTH / len(pods)
-    path = [f"M0,{_place(pods[0], top, offset)}"]
-    for index in range(1, len(pods)):
-        if pods[index] != pods[index - 1]:
-            path.append(f"H{index * step:.1f}V{_place(pods[index], top, offset)}")
-    return "".join([*path, f"H{_WIDTH}"])
+    turns = [
+        f"H{index * step:.1f}V{_place(count, top, offset)}"
+        for index, count in enumerate(pods)
+        if index and count != pods[index - 1]
+    ]
+    return "".join([f"M0,{_place(pods[0], top, offset)}", *turns, f"H{_WIDTH}"])
 
 
 def _place(count: int, top: int, offset: int) -> str:
