@@ -37,10 +37,6 @@ RESYNC_SECONDS = 300.0
 _UNWATCHED = frozenset(
     {Reason.FORMING_CLUSTER, Reason.HEALING_CLUSTER, Reason.UNREACHABLE, Reason.AUTHENTICATION_FAILED}
 )
-# nothing tells us when the cluster gets an engine or its metrics
-_SCALING = frozenset(
-    {Reason.ENGINE_MISSING, Reason.METRICS_UNAVAILABLE, Reason.WAITING_FOR_METRICS, Reason.SCALED_TO_ZERO}
-)
 
 
 @dataclass(frozen=True)
@@ -266,8 +262,6 @@ def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> fl
         return STALLED_SECONDS
     parts = {name: part for name, part in seen.parts.items() if name not in status.ADVISORY}
     waiting = {part.reason for part in parts.values() if not part.ready}
-    if waiting and waiting <= _SCALING:
-        return SCALING_SECONDS
     if waiting:
         # workloads wake us by themselves; Redis and external services cannot
         return WAITING_SECONDS if waiting & _UNWATCHED else PODS_SECONDS
@@ -276,4 +270,8 @@ def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> fl
     unwatched = deployment.spec.monitoring.type == "External" or (monitoring and not monitoring.ready)
     if external is not None or unwatched:
         return EXTERNAL_SECONDS
-    return ENGINE_SECONDS if deployment.spec.autoscaling.enabled else RESYNC_SECONDS
+    scaler = seen.parts.get("ScalingReady")
+    if scaler is None:
+        return RESYNC_SECONDS
+    # nothing tells us when the cluster gets an engine or its metrics
+    return ENGINE_SECONDS if scaler.ready else SCALING_SECONDS

@@ -90,7 +90,7 @@ _EVENT_NAMES = {
 PARTS = (
     "SecretsReady", "CacheReady", "VectorStoreReady", "APIReady", "SourcesReady", "ScalingReady", "MonitoringReady",
 )  # fmt: skip
-ADVISORY = frozenset({"MonitoringReady"})
+ADVISORY = frozenset({"ScalingReady", "MonitoringReady"})
 """Questions are answered without them: they are no reason to hold back a rollout that waits for Ready."""
 
 

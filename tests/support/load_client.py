@@ -19,7 +19,9 @@ from itertools import count
 import aiohttp
 
 _CONNECT_SECONDS = 1.0
-_TRIES = 20
+_READ_SECONDS = 60.0
+_TRIES = 40
+_PAUSE_SECONDS = 0.1
 
 
 class Client:
@@ -51,7 +53,7 @@ class Client:
                     await answer.read()
                     return str(answer.status)
             except (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError):
-                continue  # nothing was sent
+                await asyncio.sleep(_PAUSE_SECONDS)  # nothing was sent
             except (aiohttp.ClientError, TimeoutError) as error:
                 return type(error).__name__
         return "unconnected"
@@ -77,12 +79,13 @@ async def main() -> None:
     parser.add_argument("url")
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
+    parser.add_argument("--patience", type=float, default=_READ_SECONDS, help="seconds for an answer")
     parser.add_argument("--unique", action="store_true")
     options = parser.parse_args()
     client = Client(options.url, os.environ["KEY"], unique=options.unique)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, client.stop.set)
-    timeout = aiohttp.ClientTimeout(total=120, connect=None, sock_connect=_CONNECT_SECONDS)
+    timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=options.patience)
     connector = aiohttp.TCPConnector(limit=0, ttl_dns_cache=1)
     async with (
         aiohttp.ClientSession(timeout=timeout, connector=connector) as session,
