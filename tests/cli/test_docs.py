@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,10 +12,12 @@ from typing import Any
 import pytest
 import yaml
 from prometheus_client import Metric
+from typer.testing import CliRunner
 
 from ragkube_api import auth, errors
 from ragkube_api.errors import RagkubeError
 from ragkube_api.telemetry import EVENTS, Telemetry
+from ragkube_operator import cli
 from ragkube_operator.crd import API_VERSION, KIND, parse
 from support.command import REPOSITORY, Command
 
@@ -73,6 +77,23 @@ def test_every_command_and_option_is_documented(ragkube: Command) -> None:
         options = re.findall(r"(--[a-z][a-z-]+)", ragkube(*command, "--help").stdout)
         missing = {option for option in options if option != "--help" and f"`{option}" not in page}
         assert not missing, f"{command}: {missing}"
+
+
+def shown_commands(page: Path) -> Iterator[list[str]]:
+    """The arguments of every ``ragkube`` command in the console blocks of a page."""
+    for block in re.findall(r"^```console\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for line in re.findall(r"^\$ (?:kubectl )?ragkube (.*)$", block.replace("\\\n", " "), re.MULTILINE):
+            words = shlex.split(line, comments=True)
+            yield list(itertools.takewhile(lambda word: word not in {"|", ">", "&", "&&"}, words))
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_every_command_on_a_page_is_one(page: Path) -> None:
+    """Its name and options exist; what they do is tested where they are."""
+    runner = CliRunner()
+    for arguments in shown_commands(page):
+        result = runner.invoke(cli.app, [*arguments, "--help"])
+        assert result.exit_code == 0, f"ragkube {shlex.join(arguments)}: {result.output}"
 
 
 def links(page: Path) -> Iterator[str]:

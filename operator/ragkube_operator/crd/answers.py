@@ -104,7 +104,7 @@ DEFAULT_CLASSES: list[dict[str, Any]] = [
         ],
     },
 ]  # fmt: skip
-"""Tried on the questions of XQuAD, CLAPnq and Quora: of general questions 1 in 100 is taken for live state."""
+"""Tried on the questions of XQuAD, CLAPnq and Quora: of general questions fewer than 1 in 100 are taken for live state."""
 
 
 class AnswerCache(Part):
