@@ -41,16 +41,14 @@ class Workers(Generic[K]):
         self._reconcile = reconcile
         self._metrics = metrics
         self._workers: dict[K, _Worker] = {}
-        self._planned: dict[K, asyncio.TimerHandle] = {}
-        self._next_look = 0.0
+        self._planned: dict[K, None] = {}
+        self._looker: asyncio.Task[None] | None = None
         self._slots = asyncio.Semaphore(PARALLEL_PASSES)
         self._stopping = False
 
     def wake(self, key: K) -> None:
         """Ask for a pass soon; many calls in a row make one pass."""
-        planned = self._planned.pop(key, None)
-        if planned is not None:
-            planned.cancel()
+        self._planned.pop(key, None)
         if self._stopping:
             return
         worker = self._workers.get(key)
@@ -65,18 +63,25 @@ class Workers(Generic[K]):
         """Ask for a pass in turn: many of these are spread over time, and no change waits behind them."""
         if self._stopping or key in self._planned or (only_new and key in self._workers):
             return
-        loop = asyncio.get_running_loop()
-        self._next_look = max(self._next_look, loop.time()) + 1 / LOOKS_PER_SECOND
-        self._planned[key] = loop.call_at(self._next_look, self.wake, key)
+        self._planned[key] = None
         self._count()
+        if self._looker is None or self._looker.done():
+            self._looker = asyncio.create_task(self._look_in_turn(), name="looks")
+
+    async def _look_in_turn(self) -> None:
+        """One after the other: a busy process looks more slowly, it never catches up in a burst."""
+        while self._planned:
+            await asyncio.sleep(1 / LOOKS_PER_SECOND)
+            key = next(iter(self._planned), None)
+            if key is not None:
+                self.wake(key)
 
     async def stop(self) -> None:
         """End every worker between or within its passes; a later process goes on from what is there."""
         self._stopping = True
-        for handle in self._planned.values():
-            handle.cancel()
         self._planned.clear()
         tasks = [worker.task for worker in self._workers.values() if worker.task is not None]
+        tasks += [self._looker] if self._looker is not None else []
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import re
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -18,6 +22,7 @@ from cluster.testbed.base import Cluster
 from cluster.testbed.client import Http, Kubectl, Namespaces, wait_for
 from support.control_plane import ControlPlane, OperatorProcess
 from support.helm import CASES, CHART, DEPLOYMENT_CHART, NAMESPACE, Values, helm
+from support.processes import tool
 from support.processes import wait_for as until
 
 CRD = "crd/ragdeployments.ragkube.dev"
@@ -57,6 +62,34 @@ def accepted_kinds(path: str, values: Values) -> str:
     text = helm("template", "ragkube", CHART, "-n", NAMESPACE, values=values)
     objects = [item for item in yaml.safe_load_all(text) if item and item["kind"] not in skipped]
     return "\n---\n".join(json.dumps(item) for item in objects)
+
+
+@pytest.mark.proves("K4")
+def test_kubectl_explain_knows_every_field(plane: ControlPlane) -> None:
+    plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "crd.yaml"))
+    plane.kubectl("wait", CRD, "--for=condition=Established", "--timeout=30s")
+    schema = yaml.safe_load((CHART / "files" / "crd.yaml").read_text())["spec"]["versions"][0]["schema"]
+    fields = list(paths(schema["openAPIV3Schema"]))
+    listed = until("explain knows the kind", lambda: plane.kubectl("explain", "ragd", "--recursive"))
+    names = re.findall(r"^ +(\w+)\t<", listed, re.MULTILINE)
+    assert {path.rpartition(".")[2] for path in fields} <= set(names)
+    assert len(names) > 100
+    for path in ("spec", "spec.api.replicas", "spec.cache.redis.managed", "status.conditions.reason"):
+        assert (
+            "<empty>"
+            not in plane.kubectl("explain", f"ragd.{path}").split("DESCRIPTION:")[1].split("FIELDS:")[0]
+        )
+    plane.kubectl("delete", CRD)
+
+
+def paths(schema: dict[str, Any], prefix: str = "") -> Iterator[str]:
+    """Every field of a schema; each must say what it is."""
+    inner = schema.get("items", schema)
+    for name, child in inner.get("properties", {}).items():
+        path = f"{prefix}.{name}"
+        assert child.get("description") or path in {".metadata", ".metadata.name"}, path
+        yield path
+        yield from paths(child, path)
 
 
 def release(plane: ControlPlane, *arguments: str | Path, values: Values | None = None) -> str:
@@ -148,7 +181,7 @@ def test_without_cluster_rights_the_operator_serves_its_namespaces(
         plane.apply(resource("mine", space))
     for space in ("team-a", "team-b"):
         until(f"{space} is served", partial(plane.get, "deployment", "mine-api", "-n", space))
-    assert "status" not in plane.get("ragd", "mine", "-n", "default")
+    assert plane.get("ragd", "mine", "-n", "default")["status"] == {"observedGeneration": -1}
     assert "403" not in operator.log()
     assert "Forbidden" not in operator.log()
     operator.kill()
@@ -228,8 +261,35 @@ class Platform:
         return answer.status == 200 and "Tuesday" in answer.json()["answer"]
 
 
+def look_and_feel(kubeconfig: Path, namespace: str) -> None:
+    """`kubectl ragkube …` against real pods."""
+    program = Path(sys.executable).parent / "kubectl-ragkube"
+    env = {
+        **os.environ,
+        "KUBECONFIG": str(kubeconfig),
+        "PATH": f"{tool('kubectl').parent}:{os.environ['PATH']}",
+    }
+
+    def run(*arguments: str) -> str:
+        command = [str(program), *arguments, "-n", namespace]
+        done = subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+        assert done.returncode == 0, f"{arguments}: {done.stderr}"
+        return done.stdout
+
+    assert f"docs in {namespace} is ready" in run("status")
+    assert "second Tuesday" in run("ask", "docs", "When does the release train leave?")
+    figures = json.loads(run("top", "docs", "--json", "--seconds", "1"))
+    assert len(figures) == 2
+    assert all(each["trouble"] is None and each["memory_bytes"] > 10**7 for each in figures)
+    assert sum(each["misses_per_second"] or 0 for each in figures) >= 0
+    lines = run("logs", "docs", "--component", "api", "--tail", "-1").splitlines()
+    assert any("/v1/query" in line and "status=200" in line for line in lines)
+    stamps = [line.split()[0] for line in lines if re.match(r"\d\d:\d\d:", line)]
+    assert stamps == sorted(stamps)
+
+
 @pytest.mark.level("nodes")
-@pytest.mark.proves("K11", "K13")
+@pytest.mark.proves("K4", "K11", "K13")
 def test_install_upgrade_rollback_uninstall_with_a_live_platform(
     run: Helm, rights: Path, kubectl: Kubectl, http: Http, namespaces: Namespaces
 ) -> None:
@@ -257,7 +317,7 @@ def test_install_upgrade_rollback_uninstall_with_a_live_platform(
     assert platform.answers()
     before = pods(kubectl, space)
 
-    kubectl.json("get", "ragd", "docs", "-n", space)
+    look_and_feel(rights, space)
     for step in (
         ("upgrade", "ragkube", CHART, "--set", "logLevel=debug", "--set", "apiImage.tag=9.9.9"),
         ("rollback", "ragkube", "1"),

@@ -318,7 +318,7 @@ def test_only_the_named_namespaces_are_served(
     name = names()
     plane.apply({**resource("other"), "metadata": {"name": "other", "namespace": "default"}}, resource(name))
     settled(plane, name)
-    assert "status" not in plane.get("ragd", "other", "-n", "default")
+    assert plane.get("ragd", "other", "-n", "default")["status"] == {"observedGeneration": -1}
     plane.kubectl("delete", "ragd", "other", "-n", "default")
     operator.kill()
 

@@ -91,7 +91,8 @@ def _root() -> dict[str, Any]:
             "kind": {"type": "string", "description": KIND},
             "metadata": {"type": "object", "properties": {"name": name}},
             "spec": spec,
-            "status": structural(RagDeploymentStatus),
+            # kstatus takes a resource without a status for finished: so nobody believes that before an operator looked
+            "status": structural(RagDeploymentStatus) | {"default": {"observedGeneration": -1}},
         },
     }
 
