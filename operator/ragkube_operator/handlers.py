@@ -9,6 +9,7 @@ from typing import Any
 import kopf
 
 from ragkube_operator.crd import GROUP, KIND, PLURAL, VERSION
+from ragkube_operator.kopf_storage import NoDiff, NoProgress
 from ragkube_operator.kube import Credentials
 from ragkube_operator.reconciler import Key
 from ragkube_operator.workers import Workers
@@ -111,6 +112,8 @@ def settings() -> kopf.OperatorSettings:
     result = kopf.OperatorSettings()
     result.posting.enabled = False
     result.scanning.disabled = True
+    result.persistence.diffbase_storage = NoDiff()
+    result.persistence.progress_storage = NoProgress()
     result.watching.server_timeout = 300
     # the API server sends a bookmark about once a minute: a connection without one is dead
     result.watching.inactivity_timeout = 150
