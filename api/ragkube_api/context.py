@@ -5,7 +5,16 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from ragkube_api.auth import Authenticator
-from ragkube_api.ports import Answerer, Embedder, FencedCache, Flights, SourceBoard, ValueCache, VectorStore
+from ragkube_api.ports import (
+    Answerer,
+    Embedder,
+    FencedCache,
+    Flights,
+    SourceBoard,
+    ValueCache,
+    VectorStore,
+    Verifier,
+)
 from ragkube_api.services.answering import Answering
 from ragkube_api.services.asked import AskedQuestions
 from ragkube_api.services.cache_operations import CacheOperations
@@ -35,6 +44,7 @@ class Backends:
     flights: Flights
     board: SourceBoard
     reservations: Reservations | None = None
+    verifier: Verifier | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -238,6 +238,16 @@ class Proposals(Protocol):
     async def propose(self, asked: Asked) -> Proposal | None:
         """One that passed every gate, or None: then the question is answered by itself."""
 
+    async def recall(self, tenant: str, key: Key) -> Proposal | None:
+        """One that was proposed for this key before, if nothing has changed since; costs nothing for other keys."""
+
+
+class Verifier(Protocol):
+    """A second opinion on two questions. Never raises: what cannot be asked is not the same."""
+
+    async def same(self, asked: str, cached: str) -> bool:
+        """Whether an answer to the one answers the other."""
+
 
 class SourceBoard(Protocol):
     """Progress of sources, visible to every replica. Raises ``CacheUnavailableError``."""

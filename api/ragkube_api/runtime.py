@@ -16,9 +16,11 @@ from ragkube_api.ports import (
     Embedder,
     FencedCache,
     Flights,
+    Proposals,
     SourceBoard,
     ValueCache,
     VectorStore,
+    Verifier,
 )
 from ragkube_api.services import ttl_classes
 from ragkube_api.services.answering import Answering
@@ -31,6 +33,10 @@ from ragkube_api.services.ingestion import Ingestion
 from ragkube_api.services.limits import Limiter, Reservations
 from ragkube_api.services.making import CachePolicy, Maker
 from ragkube_api.services.retrieval import Retrieval
+from ragkube_api.services.semantic.budget import ErrorBudget
+from ragkube_api.services.semantic.gates import Gates
+from ragkube_api.services.semantic.index import QuestionIndex
+from ragkube_api.services.semantic.proposer import Proposer
 from ragkube_api.services.sources import SourceSync
 from ragkube_api.services.writing import Writer
 from ragkube_api.telemetry import Telemetry
@@ -54,7 +60,9 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
     store = _reranked(await _store(settings.store, embedder, stack))
     caches = await _caches(settings, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
-    return assemble(settings, Backends(store, embedder, answerer, fallback, *caches), stack)
+    verifier = await _verifier(settings.cache.semantic, stack)
+    backends = Backends(store, embedder, answerer, fallback, *caches, verifier)
+    return assemble(settings, backends, stack)
 
 
 def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) -> Runtime:
@@ -142,12 +150,45 @@ def _answering(
         cache=backends.cache,
         cached=cache.enabled,
         maker=maker,
-        proposals=None,
+        proposals=_proposals(cache, backends, telemetry, stack),
         timeout_seconds=timeout,
         telemetry=telemetry,
     )
     stack.push_async_callback(answering.close)
     return answering
+
+
+def _proposals(
+    cache: s.CacheSettings, backends: Backends, telemetry: Telemetry, stack: AsyncExitStack
+) -> Proposals | None:
+    semantic = cache.semantic
+    if semantic is None or not cache.enabled:
+        return None
+    from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
+    from ragkube_api.adapters.wordllama_model import load_model
+
+    model = load_model()
+    proposer = Proposer(
+        cache=backends.cache,
+        index=QuestionIndex(backends.cache, WordllamaEmbedder(model, model.units.shape[1]).embed),
+        gates=Gates(model),
+        budget=ErrorBudget(semantic.max_error_rate, telemetry),
+        model=model,
+        verifier=backends.verifier,
+        audit_rate=semantic.audit_rate,
+        telemetry=telemetry,
+    )
+    stack.push_async_callback(proposer.close)
+    return proposer
+
+
+async def _verifier(semantic: s.SemanticSettings | None, stack: AsyncExitStack) -> Verifier | None:
+    if semantic is None or semantic.verifier_url is None:
+        return None
+    from ragkube_api.adapters.http_verifier import open_http_verifier
+
+    opening = open_http_verifier(semantic.verifier_url, semantic.verifier_threshold)
+    return await stack.enter_async_context(opening)
 
 
 def _retrieval(settings: s.Settings, backends: Backends, revision: str, telemetry: Telemetry) -> Retrieval:

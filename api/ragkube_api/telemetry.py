@@ -40,6 +40,10 @@ EVENTS: Final = {
     "cache_unavailable": "the cache could not be reached; the request went on without it",
     "cache_entry_corrupt": "a cached value could not be read and counts as a miss",
     "cache_refresh_failed": "a cached answer could not be made anew in the background (code)",
+    "semantic_serving": "a tenant's bound came within the budget: paraphrases are served (tenant, bound)",
+    "semantic_budget_spent": "a tenant's bound left the budget: exact hits only (tenant, bound)",
+    "semantic_audit_failed": "a paraphrase hit could not be audited (code)",
+    "verifier.unavailable": "the verifier did not answer; the paraphrase was not served (detail)",
     "embedder_unavailable": "a question could not be embedded; it was searched by words only",
     "document_indexed": "a document was added or replaced (tenant, document, version, chunks, latency_ms)",
     "document_deleted": "a document was removed (tenant, document)",
@@ -131,6 +135,27 @@ class Telemetry:
             "rag_cache_refreshes_total",
             "Cached answers made anew in the background: early (before the end of the TTL), stale (after it).",
             ["reason"], registry=registry,
+        )  # fmt: skip
+        self.semantic_proposals = Counter(
+            "rag_semantic_proposals_total",
+            "Cached answers that passed every gate for a paraphrase: served, recalled (judged before), withheld (no budget).",
+            ["outcome"], registry=registry,
+        )  # fmt: skip
+        self.semantic_refusals = Counter(
+            "rag_semantic_refusals_total", "Candidates that a gate refused, by the first that did.", ["gate"],
+            registry=registry,
+        )  # fmt: skip
+        self.semantic_audits = Counter(
+            "rag_semantic_audits_total", "Paraphrase hits compared with the question's own answer: right, wrong.",
+            ["tenant", "outcome"], registry=registry,
+        )  # fmt: skip
+        self.semantic_bound = Gauge(
+            "rag_semantic_error_bound", "Upper bound on the share of wrong paraphrase hits, at every moment valid.",
+            ["tenant"], registry=registry,
+        )  # fmt: skip
+        self.semantic_serving = Gauge(
+            "rag_semantic_serving", "1 while the tenant's bound is within its budget and paraphrase hits are served.",
+            ["tenant"], registry=registry,
         )  # fmt: skip
         self.llm_calls = Counter(
             "rag_llm_calls_total", "Calls of a language model.", ["model", "outcome"], registry=registry

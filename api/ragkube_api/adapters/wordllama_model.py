@@ -38,9 +38,14 @@ class StaticModel:
 
     def mean(self, tokens: Tokens, dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
         """The unit vector of the weighted sum; zeros without tokens."""
-        total: NDArray[np.float32] = self.weights[tokens] @ self.units[tokens, :dimensions]
+        total = self.total(tokens, dimensions)
         length = float(np.linalg.norm(total))
         return total / np.float32(length) if length > 0 else total
+
+    def total(self, tokens: Tokens, dimensions: int = DIMENSIONS) -> NDArray[np.float32]:
+        """The weighted sum, which is the sum of the tokens' own vectors."""
+        total: NDArray[np.float32] = self.weights[tokens] @ self.units[tokens, :dimensions]
+        return total
 
     def interaction(self, question: Tokens, texts: Sequence[Tokens]) -> NDArray[np.float32]:
         """How well each text answers to the question's tokens, 0..1.

@@ -10,7 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
-from ragkube_api.domain import Asked, Cached, Key, Lookup
+from ragkube_api.domain import Asked, Cached, Key, Lookup, Proposal
 from ragkube_api.errors import RagkubeError
 from ragkube_api.ports import FencedCache, Proposals
 from ragkube_api.services import answer_codec, freshness
@@ -128,8 +128,17 @@ class Answering:
             lookup = await self._cache.lookup(question.tenant, attempt.key)
         held = self._held(attempt, lookup.found) if question.read_cache else None
         current = held is not None and held.cached.current
-        answer = self._hit(attempt, held, "fence") if held is not None and current else None
-        return LookedUp(question, answer, lookup, held)
+        if held is not None and current:
+            return LookedUp(question, self._hit(attempt, held, "fence"), lookup, held)
+        return LookedUp(question, await self._recalled(attempt), lookup, held)
+
+    async def _recalled(self, attempt: Attempt) -> Answer | None:
+        """A wording that was judged before is answered as fast as one that was asked before."""
+        question = attempt.question
+        if self._proposals is None or not question.read_cache:
+            return None
+        proposal = await self._proposals.recall(question.tenant, attempt.key)
+        return None if proposal is None else self._paraphrased(proposal)
 
     async def _validated_or_made(self, attempt: Attempt, looked_up: LookedUp) -> Answer:
         lookup, held = looked_up.lookup, looked_up.held
@@ -207,8 +216,11 @@ class Answering:
                 work.retrieved.passages, work.retrieved.evidence, generate,
             )
         )  # fmt: skip
-        entry = None if proposal is None else self._opened(proposal.value, None)
-        if proposal is None or entry is None:
+        return None if proposal is None else self._paraphrased(proposal)
+
+    def _paraphrased(self, proposal: Proposal) -> Answer | None:
+        entry = self._opened(proposal.value, None)
+        if entry is None:
             return None
         self._telemetry.cache_hits.labels(proposal.level, "semantic").inc()
         report = CacheReport(

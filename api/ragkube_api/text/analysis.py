@@ -62,13 +62,13 @@ def _split(word: str) -> Iterator[str]:
     whole = re.sub(r"['\u2019]s\Z", "", folded)
     whole = re.sub(r"[\W_]+", "", whole)
     if whole:
-        yield _stem(whole)
+        yield stem(whole)
     if word.islower() or not word.isascii():
         parts = [part for part in folded.split("_") if part] if "_" in word else []
     else:
         parts = [part.lower() for part in _HUMPS.findall(word)]
     if len(parts) > 1:
-        yield from (_stem(part) for part in parts if len(part) > 2)
+        yield from (stem(part) for part in parts if len(part) > 2)
 
 
 def _fold(word: str) -> str:
@@ -81,12 +81,13 @@ def _fold(word: str) -> str:
 def _pairs(word: str) -> Iterator[str]:
     for run in re.split(f"({_UNSPACED.pattern})", word):
         if len(run) == 1 or not _UNSPACED.match(run):
-            yield from [_stem(run)] if run else []
+            yield from [stem(run)] if run else []
         else:
             yield from (run[i : i + 2] for i in range(len(run) - 1))
 
 
-def _stem(word: str) -> str:
+def stem(word: str) -> str:
+    """The Snowball stem of a word in lower case."""
     stemmer = getattr(_local, "stemmer", None)
     if stemmer is None:
         stemmer = _local.stemmer = Stemmer.Stemmer("english")  # not safe to share between threads

@@ -1,0 +1,219 @@
+"""Answers from the cache for another wording of a cached question: candidates, gates, audits."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Literal, TypeVar
+
+from ragkube_api.domain import Asked, Cached, EntryNote, Key, Proposal
+from ragkube_api.errors import CacheUnavailableError, RagkubeError
+from ragkube_api.ports import FencedCache, Verifier
+from ragkube_api.services import answer_codec
+from ragkube_api.services.answer_codec import Entry
+from ragkube_api.services.background import Background
+from ragkube_api.services.semantic import audit
+from ragkube_api.services.semantic.budget import ErrorBudget
+from ragkube_api.services.semantic.gates import Gates, cited, evidence_agrees
+from ragkube_api.services.semantic.index import Candidate, QuestionIndex
+from ragkube_api.telemetry import Telemetry
+from ragkube_api.text.alignment import TokenModel
+
+_T = TypeVar("_T")
+
+_POLL_SECONDS: Final = 0.5
+"""So old the knowledge of what other replicas have answered may be."""
+_MOST_AUDITS: Final = 2
+_MOST_REMEMBERED: Final = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """A cached answer that passed every gate."""
+
+    key: Key
+    cached: Cached
+    entry: Entry
+    proposal: Proposal
+
+
+@dataclass(frozen=True, slots=True)
+class _Alias:
+    """A wording that was judged: of which value it may be served, as long as that is the same bytes."""
+
+    key: Key
+    value: bytes
+    similarity: float
+    gates: tuple[str, ...]
+
+
+class Proposer:
+    """``Proposals`` under an error budget."""
+
+    def __init__(
+        self,
+        *,
+        cache: FencedCache,
+        index: QuestionIndex,
+        gates: Gates,
+        budget: ErrorBudget,
+        model: TokenModel,
+        verifier: Verifier | None,
+        audit_rate: float,
+        telemetry: Telemetry,
+        clock: Callable[[], float] = time.monotonic,
+        dice: Callable[[], float] = random.random,
+    ) -> None:
+        self._cache = cache
+        self._index = index
+        self._gates = gates
+        self._budget = budget
+        self._model = model
+        self._verifier = verifier
+        self._audit_rate = audit_rate
+        self._telemetry = telemetry
+        self._clock = clock
+        self._dice = dice
+        self._polled: dict[str, float] = {}
+        self._aliases: OrderedDict[tuple[str, str], _Alias] = OrderedDict()
+        self._withheld: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._audits = Background(_MOST_AUDITS)
+
+    async def propose(self, asked: Asked) -> Proposal | None:
+        """A cached answer that passed every gate, if the tenant's budget allows one. Never raises."""
+        try:
+            await self._refresh(asked.tenant)
+            found = await self._first(asked)
+        except CacheUnavailableError:
+            return None
+        if found is None:
+            return None
+        if not self._budget.serving(asked.tenant):
+            _remember(self._withheld, (asked.tenant, asked.key.digest), found.cached.value)
+            self._telemetry.semantic_proposals.labels("withheld").inc()
+            return None
+        self._telemetry.semantic_proposals.labels("served").inc()
+        if found.proposal.validated == "fence":
+            proposal = found.proposal
+            alias = _Alias(found.key, found.cached.value, proposal.similarity, proposal.gates)
+            _remember(self._aliases, (asked.tenant, asked.key.digest), alias)
+        if self._dice() < self._audit_rate:
+            self._audits.start(f"{asked.tenant}:{asked.key.digest}", lambda: self._audit(asked, found.entry))
+        return found.proposal
+
+    async def recall(self, tenant: str, key: Key) -> Proposal | None:
+        """The answer to a wording that was judged before, if nothing has changed since.
+
+        The bytes of the answer change when it is made anew and when it is found valid after a write: then the wording is
+        judged again. One look-up for a wording that was judged, nothing for any other. Never raises.
+        """
+        alias = self._aliases.get((tenant, key.digest))
+        if alias is None or not self._budget.serving(tenant):
+            return None
+        cached = self._cache.peek(tenant, alias.key) or (await self._cache.lookup(tenant, alias.key)).found
+        if cached is None or not cached.current or cached.fresh_seconds <= 0 or cached.value != alias.value:
+            self._aliases.pop((tenant, key.digest), None)
+            return None
+        self._aliases.move_to_end((tenant, key.digest))
+        self._telemetry.semantic_proposals.labels("recalled").inc()
+        return Proposal(
+            cached.value, cached.level, cached.age_seconds, alias.similarity, alias.gates, "fence"
+        )
+
+    async def settled(self) -> None:
+        """Wait for the audits that run."""
+        await self._audits.settled()
+
+    async def close(self) -> None:
+        """End what runs in the background."""
+        await self._audits.close()
+
+    async def _refresh(self, tenant: str) -> None:
+        now = self._clock()
+        if now - self._polled.get(tenant, float("-inf")) < _POLL_SECONDS:
+            return
+        self._polled[tenant] = now
+        for note in await self._index.refresh(tenant):
+            await self._compare_withheld(tenant, note)
+
+    async def _compare_withheld(self, tenant: str, note: EntryNote) -> None:
+        """The answer that was made instead of a hit has arrived: a comparison that costs nothing."""
+        value = self._withheld.pop((tenant, note.key.digest), None)
+        if value is None:
+            return
+        found = (await self._cache.lookup(tenant, note.key)).found
+        fresh = None if found is None else answer_codec.open_entry(found.value, note.key.digest)
+        if fresh is not None:
+            self._compare(tenant, answer_codec.opened(value), fresh)
+
+    def _compare(self, tenant: str, served: Entry, fresh: Entry) -> None:
+        wrong = audit.wrong(served, fresh, self._model)
+        if wrong is not None:
+            self._budget.record(tenant, wrong=wrong)
+
+    async def _first(self, asked: Asked) -> _Found | None:
+        for candidate in self._index.candidates(asked.tenant, asked.partition, asked.text):
+            if candidate.key == asked.key:
+                continue
+            found = await self._judged(asked, candidate)
+            if isinstance(found, _Found):
+                return found
+            self._telemetry.semantic_refusals.labels(found).inc()
+        return None
+
+    async def _judged(self, asked: Asked, candidate: Candidate) -> _Found | str:
+        """The candidate's answer, or the name of the gate that refused it."""
+        judgement = self._gates.judge(asked.text, candidate.question)
+        if judgement.refused is not None:
+            return judgement.refused
+        held = await self._valid(asked, candidate)
+        if held is None:
+            return "validity"
+        cached, entry = held
+        if not _supported(asked, entry):
+            return "evidence"
+        passed = ("partition", "candidate", *judgement.passed, "evidence")
+        if self._verifier is not None:
+            if not await self._verifier.same(asked.text, candidate.question):
+                return "verifier"
+            passed = (*passed, "verifier")
+        validated: Literal["fence", "evidence"] = "fence" if cached.current else "evidence"
+        proposal = Proposal(
+            cached.value, cached.level, cached.age_seconds, candidate.cosine, passed, validated
+        )
+        return _Found(candidate.key, cached, entry, proposal)
+
+    async def _valid(self, asked: Asked, candidate: Candidate) -> tuple[Cached, Entry] | None:
+        """The candidate's answer, if it is valid now: by its fence, or because it rests on the very same passages."""
+        found = (await self._cache.lookup(asked.tenant, candidate.key)).found
+        if found is None:
+            self._index.drop(asked.tenant, asked.partition, candidate.key)
+            return None
+        entry = answer_codec.open_entry(found.value, candidate.key.digest)
+        if entry is None or found.fresh_seconds <= 0:
+            return None
+        return (found, entry) if found.current or entry.evidence == asked.evidence else None
+
+    async def _audit(self, asked: Asked, served: Entry) -> None:
+        try:
+            fresh = answer_codec.opened(await asked.generate())
+        except RagkubeError as error:
+            self._telemetry.log.warning("semantic_audit_failed", code=error.code)
+            return
+        self._compare(asked.tenant, served, fresh)
+
+
+def _supported(asked: Asked, entry: Entry) -> bool:
+    citations, documents = cited(answer_codec.contents(entry))
+    same = entry.evidence == asked.evidence
+    return evidence_agrees(asked.passages, citations=citations, documents=documents, same_evidence=same)
+
+
+def _remember(kept: OrderedDict[tuple[str, str], _T], name: tuple[str, str], value: _T) -> None:
+    kept[name] = value
+    kept.move_to_end(name)
+    if len(kept) > _MOST_REMEMBERED:
+        kept.popitem(last=False)
