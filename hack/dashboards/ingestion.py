@@ -33,7 +33,12 @@ def _now() -> list[object]:
             (1, "red"),
         ),
         number("Weaviate pods", f"sum({weaviate})", "short", "That answer Prometheus."),
-        number("Objects", f"sum({_weaviate_metric('object_count')})", "short", "Passages, with copies."),
+        number(
+            "Weaviate batches",
+            f"sum(rate({_weaviate_metric('batch_durations_ms_count')}{CURRENT}))",
+            "short",
+            "Written a second.",
+        ),
     ]
 
 
@@ -72,12 +77,24 @@ def _weaviate_metric(name: str) -> str:
 
 def _weaviate() -> list[object]:
     cpu = f"rate({_weaviate_metric('process_cpu_seconds_total')}{CURRENT})"
+    batches, queries = (
+        _weaviate_metric(f"{name}") for name in ("batch_durations_ms_bucket", "queries_durations_ms_count")
+    )
     return [
         graph(
-            "Objects",
-            "short",
-            "By pod.",
-            query(f"sum by (pod) ({_weaviate_metric('object_count')})", "{{pod}}"),
+            "Writing",
+            "ms",
+            "A batch of passages, p95 by step.",
+            query(
+                f"histogram_quantile(0.95, sum by (operation, le) (rate({batches}{CURRENT})))",
+                "{{operation}}",
+            ),
+        ),
+        graph(
+            "Queries",
+            "ops",
+            "A second, by kind.",
+            query(f"sum by (query_type) (rate({queries}{CURRENT}))", "{{query_type}}"),
         ),
         graph("CPU", "short", "Cores, by pod.", query(f"sum by (pod) ({cpu})", "{{pod}}")),
         graph(

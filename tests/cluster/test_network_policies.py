@@ -19,7 +19,15 @@ from ragkube_operator.render import names
 pytestmark = [pytest.mark.level("nodes"), pytest.mark.proves("S6")]
 
 NAME = "docs"
-LISTENERS: dict[names.Component, int] = {"redis": 6379, "weaviate": 8080, "api": 8080}
+LISTENERS: dict[names.Component, int] = {
+    "redis": 6379,
+    "weaviate": 8080,
+    "api": 8080,
+    "prometheus": 9090,
+    "alertmanager": 9093,
+    "grafana": 3000,
+    "redis-exporter": 9121,
+}
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +56,10 @@ def place(enforcing: Cluster) -> Iterator[tuple[Kubectl, str, str]]:
         "apiVersion": crd.API_VERSION,
         "kind": crd.KIND,
         "metadata": {"name": NAME, "namespace": ours},
-        "spec": {"documents": {"sources": [{"name": "docs", "directory": {}}]}},
+        "spec": {
+            "documents": {"sources": [{"name": "docs", "directory": {}}]},
+            "monitoring": {"type": "Managed"},
+        },
     }
     context = render.Context(api_image="ragkube/api:1", operator_version="1")
     objects = render.render(crd.parse(manifest), context)
@@ -135,6 +146,12 @@ def asked(place: tuple[Kubectl, str, str]) -> Asked:
         ("others", "operator", "redis"),
         ("ours", "stranger", "api"),
         ("others", "pretender", "api"),
+        ("ours", "redis-exporter", "redis"),
+        ("ours", "prometheus", "redis-exporter"),
+        ("ours", "prometheus", "alertmanager"),
+        ("ours", "grafana", "prometheus"),
+        ("others", "operator", "prometheus"),
+        ("ours", "stranger", "grafana"),
     ],
 )
 def test_who_needs_a_part_reaches_it(
@@ -152,6 +169,11 @@ def test_who_needs_a_part_reaches_it(
         ("others", "operator", "weaviate"),
         ("ours", "redis", "weaviate"),
         ("ours", "weaviate", "redis"),
+        ("ours", "prometheus", "redis"),
+        ("ours", "api", "prometheus"),
+        ("others", "pretender", "prometheus"),
+        ("ours", "stranger", "alertmanager"),
+        ("ours", "stranger", "redis-exporter"),
     ],
 )
 def test_nobody_else_reaches_a_database(

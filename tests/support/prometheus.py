@@ -45,6 +45,11 @@ class PrometheusServer:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
+    def ready(self) -> bool:
+        """Whether it answers; raises an OSError until then."""
+        with urllib.request.urlopen(f"{self.url}/-/ready", timeout=5) as answer:
+            return bool(answer.status == 200)
+
     def get(self, path: str, **parameters: str) -> Any:
         """The ``data`` of an answer of its API."""
         query = urllib.parse.urlencode(parameters)
@@ -79,7 +84,7 @@ def running_prometheus(
     server = PrometheusServer(folder, jobs, rules)
     server.process.start()
     try:
-        wait_for("prometheus answers", lambda: server.get("status/buildinfo"), seconds=60)
+        wait_for("prometheus is ready", server.ready, seconds=60)
         yield server
     finally:
         server.process.kill()

@@ -67,7 +67,7 @@ def _api(scope: Scope, goals: Goals) -> list[Alert]:
             "critical",
             f"No API pod of {scope.namespace}/{scope.name} answers",
             "Prometheus reaches none of its pods: nobody gets an answer.",
-            lasting="2m",
+            lasting="1m",
         ),
         Alert(
             "RagkubeLocalLatencyHigh",
