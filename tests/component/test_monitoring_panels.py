@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -124,7 +125,7 @@ def exporter(redis_cluster: RedisServers, tmp_path_factory: pytest.TempPathFacto
     process.start()
     try:
         url = f"http://127.0.0.1:{port}/health"
-        wait_for("the exporter answers", lambda: httpx2.get(url).status_code == 200, seconds=20)
+        wait_for("the exporter answers", lambda: urllib.request.urlopen(url).status == 200, seconds=20)
         yield f"127.0.0.1:{port}"
     finally:
         process.kill()
