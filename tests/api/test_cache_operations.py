@@ -317,7 +317,7 @@ async def test_without_the_shared_level_operations_say_so_and_counts_are_kept(tm
 
 
 async def test_a_cursor_that_is_none_is_refused(app: RunningApp) -> None:
-    for cursor in ("x", "ü", "bm9uc2Vuc2U="):
+    for cursor in ("x", "ü", "bm9uc2Vuc2U=", "bmFu", "aW5mIGE="):
         response = await app.client.get("/v1/cache/answers", params={"cursor": cursor})
         assert (response.status_code, response.json()["errors"][0]["field"]) == (422, "cursor")
 

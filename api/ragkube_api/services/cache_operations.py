@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
+import math
 import re
 import socket
 from collections.abc import AsyncIterator, Sequence
@@ -182,10 +183,17 @@ def _opened(cursor: str | None) -> tuple[float, list[str]]:
         return 0.0, []
     try:
         stored, *digests = base64.urlsafe_b64decode(cursor.encode()).decode().split()
-        return float(stored), digests
+        since = float(stored)
     except (binascii.Error, UnicodeError, ValueError) as error:
-        problem = FieldProblem("cursor", "pass next_cursor of the page before")
-        raise InvalidRequestError(f"cursor: {problem.message}.", problems=(problem,)) from error
+        raise _no_cursor() from error
+    if not math.isfinite(since):
+        raise _no_cursor()
+    return since, digests
+
+
+def _no_cursor() -> InvalidRequestError:
+    problem = FieldProblem("cursor", "pass next_cursor of the page before")
+    return InvalidRequestError(f"cursor: {problem.message}.", problems=(problem,))
 
 
 def _counts(counter: Counter) -> list[Count]:

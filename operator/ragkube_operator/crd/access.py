@@ -69,7 +69,7 @@ class Limits(Part):
     ] = Field(default_factory=list)
     """Tiers that API keys may name."""
     default_tier: TierName | None = None
-    """Tier of clients whose key names none; absent: they are not limited."""
+    """Tier of clients whose key names none; absent: the tier called `default`, and no limit where there is none."""
 
     rules: ClassVar[tuple[Rule, ...]] = (
         Rule(
