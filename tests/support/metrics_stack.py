@@ -130,7 +130,8 @@ def adapter_rules(repository: Path) -> str:
     """The configuration of prometheus-adapter that the documentation gives."""
     text = (repository / ADAPTER_PAGE).read_text()
     blocks = re.findall(r"```yaml\n(.*?)```", text, flags=re.DOTALL)
-    return str(next(block for block in blocks if "seriesQuery" in block))
+    found = yaml.safe_load(next(block for block in blocks if "seriesQuery" in block))
+    return str(found["data"]["config.yaml"])
 
 
 class Stack:
@@ -281,7 +282,9 @@ class Stack:
     def stop(self) -> None:
         """Everything that is not in a test's own namespace goes."""
         gone = ("--ignore-not-found", "--wait=false")
-        self._kubectl("delete", "scaledobjects", "-A", "--all", *gone) if self._has_keda() else None
+        if self._has_keda():
+            # each has a finalizer of KEDA, which must be there to take it off
+            self._kubectl("delete", "scaledobjects", "-A", "--all", "--timeout=60s")
         for api in ("custom", "external"):
             self._kubectl("delete", "apiservice", f"v1beta1.{api}.metrics.k8s.io", *gone)
         for space in (SPACE, "keda"):
