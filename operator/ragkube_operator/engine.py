@@ -295,8 +295,10 @@ class Engine:
     async def _prune(self, owner: Owner, wanted: set[Ref], outcome: Outcome) -> None:
         leftovers = [ref for ref in outcome.live if ref not in wanted]
         for ref in sorted(leftovers, key=lambda ref: _place(ref.kind), reverse=True):
+            if not owned(outcome.live[ref], owner):
+                continue  # made by another operator, which copies labels: KEDA's autoscaler
             live = outcome.live.pop(ref)
-            if not owned(live, owner) or live["metadata"].get("deletionTimestamp"):
+            if live["metadata"].get("deletionTimestamp"):
                 continue
             await self._client.delete(live)
             outcome.pruned.append(ref)

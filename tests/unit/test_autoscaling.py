@@ -262,6 +262,17 @@ def test_readings_of_an_autoscaler_wake_nobody() -> None:
     assert scalers.news("MODIFIED", {"kind": "Deployment", "metadata": {"uid": "u"}})
 
 
+async def test_the_autoscaler_that_keda_makes_is_neither_pruned_nor_overlooked() -> None:
+    """It carries our labels, because KEDA copies those of the ScaledObject."""
+    kube = FakeKube(missing={SCALED_OBJECT})
+    meta = {"name": "keda-hpa-demo-api", "labels": {"ragkube.dev/owner-uid": OWNER.uid}, "uid": "k"}
+    theirs = {"apiVersion": "autoscaling/v2", "kind": "HorizontalPodAutoscaler", "metadata": meta}
+    kube.objects[POD_AUTOSCALER, "keda-hpa-demo-api"] = theirs
+    outcome = await Engine(kube).converge(OWNER, [])
+    assert outcome.pruned == []
+    assert outcome.find(POD_AUTOSCALER, "keda-hpa-demo-api") == theirs
+
+
 # -- the condition -----------------------------------------------------------------------------------------------------
 
 EXTERNAL_METRICS = Decision(Scaling("Metrics", "external.metrics.k8s.io"))
