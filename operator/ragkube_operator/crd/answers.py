@@ -173,7 +173,7 @@ class Verifier(Part):
     """A cross-encoder that has the last word on a paraphrase, by HTTP."""
 
     url: Url
-    """Its address: it is sent both questions and answers with a score."""
+    """Its address, as Text Embeddings Inference serves it: asked at `/rerank`, or as `/predict` when it ends so."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.9
     """Least score with which the cached answer is served."""
 
