@@ -10,7 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Any, Final, Protocol
+from collections.abc import Coroutine
+from typing import Any, Final, Protocol, cast
 
 import orjson
 from starlette.types import Message, Receive, Scope
@@ -19,6 +20,7 @@ from ragkube_api.admission import HeaderList, RequestHeaders
 from ragkube_api.context import Runtime
 from ragkube_api.domain import Identity
 from ragkube_api.errors import RagkubeError
+from ragkube_api.immediate import Later
 from ragkube_api.routes.request import TENANT_HEADER, tenant_of
 from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN
 from ragkube_api.services.answer_keys import normalise
@@ -31,6 +33,7 @@ _MOST_PASSAGES: Final = 20
 _MOST_MODEL_CHARACTERS: Final = 200
 _TENANT: Final = TENANT_HEADER.lower().encode()
 _JSON: Final = (b"content-type", b"application/json")
+_NO_FILTERS: Final[dict[str, Any]] = {}
 _FIELDS: Final = frozenset({"question", "k", "alpha", "filters", "model"})
 # A body that is not here yet is for the application to wait for, under the deadline of the request.
 _PATIENCE_SECONDS: Final = 0.1
@@ -68,10 +71,8 @@ class FastLane:
         tenant = _tenant(state["identity"], headers)
         if tenant is None or headers.get(b"cache-control") is not None:
             return receive
-        try:
-            async with asyncio.timeout(_PATIENCE_SECONDS):
-                first = await receive()
-        except TimeoutError:
+        first = await _soon(receive)
+        if first is None:
             return receive
         question = None if first.get("more_body") else self._question(tenant, first.get("body", b""))
         found = None if question is None else await self._look_up(question)
@@ -100,13 +101,13 @@ class FastLane:
             return None
         text = normalise(fields["question"])
         k, alpha = fields.get("k"), fields.get("alpha")
-        filters = fields.get("filters", {})
+        filters = fields.get("filters", _NO_FILTERS)
         model = fields.get("model")
         if not (
             QUESTION_MIN <= len(text) <= QUESTION_MAX
             and (k is None or (type(k) is int and 1 <= k <= _MOST_PASSAGES))
             and (alpha is None or (type(alpha) in {int, float} and 0 <= alpha <= 1))
-            and _plain(filters)
+            and (filters is _NO_FILTERS or _plain(filters))
             and (model is None or (type(model) is str and 1 <= len(model) <= _MOST_MODEL_CHARACTERS))
         ):
             return None
@@ -154,6 +155,18 @@ def _tenant(identity: Identity, headers: RequestHeaders) -> str | None:
     try:
         return tenant_of(identity, headers.get(_TENANT), "reader")
     except RagkubeError:
+        return None
+
+
+async def _soon(receive: Receive) -> Message | None:
+    """The next message; None when it takes a while."""
+    later: Later[Message] = Later(cast("Coroutine[Any, Any, Message]", receive()))
+    if later.done:  # as nearly always: then there is nothing to time
+        return later.value
+    try:
+        async with asyncio.timeout(_PATIENCE_SECONDS):
+            return await later
+    except TimeoutError:
         return None
 
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any, Final
 
-from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bind_contextvars, reset_contextvars
 
@@ -15,6 +14,7 @@ from ragkube_api.admission import Admission, HeaderList, RequestHeaders, allowan
 from ragkube_api.context import Runtime
 from ragkube_api.errors import OverloadedError, RagkubeError
 from ragkube_api.fastlane import FastLane
+from ragkube_api.loop_metrics import Count, Distribution
 from ragkube_api.telemetry import trace_id_of
 
 OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
@@ -36,8 +36,9 @@ class Gateway:
         self._slow = runtime.settings.server.slow_request_seconds
         runtime.telemetry.limit.set(self._limit)
         self._busy = 0
+        runtime.telemetry.in_flight.set_function(lambda: self._busy)
         self._admission = Admission(runtime)
-        self._series: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
+        self._series: dict[tuple[str, str, int], tuple[Count, Distribution]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -74,9 +75,7 @@ class Gateway:
             response = problems.respond(refusal, scope["state"]["trace_id"], close=_has_body(headers))
             await response(scope, receive, exchange.send)
             return
-        in_flight = self._runtime.telemetry.in_flight
         self._busy += 1
-        in_flight.inc()
         try:
             if self._lane is not None and self._lane.takes(scope):
                 unread = await self._lane.serve(scope, headers, receive, exchange)
@@ -86,7 +85,6 @@ class Gateway:
             await self._app(scope, receive, exchange.send)
         finally:
             self._busy -= 1
-            in_flight.dec()
 
     def _record(
         self, scope: Scope, trace_id: str, status: int, seconds: float, facts: Mapping[str, Any]
@@ -109,7 +107,7 @@ class Gateway:
             fields["slow"] = True
         self._runtime.telemetry.request_line(fields, quiet=path in OPEN_PATHS)
 
-    def _open_series(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+    def _open_series(self, route: str, method: str, status: int) -> tuple[Count, Distribution]:
         telemetry = self._runtime.telemetry
         counter = telemetry.requests.labels(route, method, str(status))
         found = self._series[route, method, status] = counter, telemetry.request_latency.labels(route)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import re
-import secrets
 import sys
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Proc
 from structlog.typing import FilteringBoundLogger, Processor
 
 from ragkube_api.log_output import LogOutput
+from ragkube_api.loop_metrics import LoopCounter, LoopHistogram
 from ragkube_api.settings import LogSettings
 
 EVENTS: Final = {
@@ -89,16 +90,16 @@ class Telemetry:
         self.registry = registry
         self.log: FilteringBoundLogger = structlog.get_logger("ragkube_api")
         self.request_line: RequestLine = self._request_line
-        self.requests = Counter(
+        self.requests = LoopCounter(
             "rag_requests_total", "HTTP requests.", ["route", "method", "status"], registry=registry
         )
-        self.request_latency = Histogram(
+        self.request_latency = LoopHistogram(
             "rag_request_latency_seconds", "Time to the end of the response.", ["route"],
             buckets=_LATENCY, registry=registry,
         )  # fmt: skip
-        self.local_latency = Histogram(
-            "rag_local_latency_seconds", "Time of a question without waiting for the model.", buckets=_LATENCY,
-            registry=registry,
+        self.local_latency = LoopHistogram(
+            "rag_local_latency_seconds", "Time of a question without waiting for the model.", [],
+            buckets=_LATENCY, registry=registry,
         )  # fmt: skip
         self.in_flight = Gauge(
             "rag_requests_in_flight", "Requests being answered, probes not counted.", registry=registry
@@ -110,7 +111,7 @@ class Telemetry:
             "rag_rate_limited_total", "Requests refused because their client asked too much.", ["tier"],
             registry=registry,
         )  # fmt: skip
-        self.cache_hits = Counter(
+        self.cache_hits = LoopCounter(
             "rag_cache_hits_total", "Values from the cache.", ["level", "kind"], registry=registry
         )
         self.cache_misses = Counter(
@@ -196,7 +197,8 @@ class Telemetry:
 
 def new_trace_id() -> str:
     """32 hexadecimal digits, as in W3C Trace Context."""
-    return secrets.token_hex(16)
+    # unique, not secret: no system call
+    return f"{random.getrandbits(128):032x}"
 
 
 def trace_id_of(traceparent: str | None) -> str:

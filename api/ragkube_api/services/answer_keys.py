@@ -16,7 +16,9 @@ _DIGEST_BYTES: Final = 16
 
 def normalise(question: str) -> str:
     """NFC, white space folded to single blanks. Case stays: 'US' is not 'us', and a model sees the difference."""
-    return " ".join(unicodedata.normalize("NFC", question).split())
+    if not question.isascii():  # nothing else has other forms
+        question = unicodedata.normalize("NFC", question)
+    return " ".join(question.split())
 
 
 def answer_key(

@@ -98,8 +98,10 @@ class Bucket:
 
     def told(self, now: float, retry_after: float = 0.0) -> Allowance:
         """For the headers of the response."""
-        debt = max(0.0, self.debt(now) - self.held)
-        remaining = 0 if retry_after else max(0, math.floor(self.tier.burst - debt))
+        debt = self.debt(now) - self.held
+        if debt <= 0:
+            return Allowance(self.tier.burst, 0 if retry_after else self.tier.burst, 0, retry_after)
+        remaining = 0 if retry_after else max(0, int(self.tier.burst - debt))
         return Allowance(self.tier.burst, remaining, math.ceil(debt / self.rate), retry_after)
 
     def may_reserve_ahead(self, now: float) -> bool:
