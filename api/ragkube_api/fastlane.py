@@ -22,19 +22,21 @@ from ragkube_api.domain import Identity
 from ragkube_api.errors import RagkubeError
 from ragkube_api.immediate import Later
 from ragkube_api.routes.request import TENANT_HEADER, tenant_of
-from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN
+from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN, is_tag
 from ragkube_api.services.answer_keys import normalise
 from ragkube_api.services.answering import LookedUp, Question
+from ragkube_api.services.tags import MAX_TAGS
 
 PATH: Final = "/v1/query"
-_MOST_BYTES: Final = 16 * 1024
+_MOST_BYTES: Final = 9999
+_MOST_DIGITS: Final = 4
 _MOST_KEY_CHARACTERS: Final = 64
 _MOST_PASSAGES: Final = 20
 _MOST_MODEL_CHARACTERS: Final = 200
 _TENANT: Final = TENANT_HEADER.lower().encode()
 _JSON: Final = (b"content-type", b"application/json")
 _NO_FILTERS: Final[dict[str, Any]] = {}
-_FIELDS: Final = frozenset({"question", "k", "alpha", "filters", "model"})
+_FIELDS: Final = frozenset({"question", "k", "alpha", "filters", "model", "tags"})
 # A body that is not here yet is for the application to wait for, under the deadline of the request.
 _PATIENCE_SECONDS: Final = 0.1
 
@@ -69,7 +71,8 @@ class FastLane:
         started = time.perf_counter()
         state = scope["state"]
         tenant = _tenant(state["identity"], headers)
-        if tenant is None or headers.get(b"cache-control") is not None:
+        long = len(headers.get(b"content-length") or "") > _MOST_DIGITS
+        if tenant is None or long or headers.get(b"cache-control") is not None:
             return receive
         first = await _soon(receive)
         if first is None:
@@ -108,6 +111,7 @@ class FastLane:
             and (k is None or (type(k) is int and 1 <= k <= _MOST_PASSAGES))
             and (alpha is None or (type(alpha) in {int, float} and 0 <= alpha <= 1))
             and (filters is _NO_FILTERS or _plain(filters))
+            and ("tags" not in fields or _tags(fields["tags"]))
             and (model is None or (type(model) is str and 1 <= len(model) <= _MOST_MODEL_CHARACTERS))
         ):
             return None
@@ -118,6 +122,7 @@ class FastLane:
             alpha=self._defaults.alpha if alpha is None else alpha,
             filters=filters,
             model=model,
+            tags=tuple(fields.get("tags", ())),
         )
 
 
@@ -148,6 +153,12 @@ def _plain(filters: Any) -> bool:
             )
             for key, value in filters.items()
         )
+    )
+
+
+def _tags(tags: Any) -> bool:
+    return (
+        type(tags) is list and len(tags) <= MAX_TAGS and all(type(tag) is str and is_tag(tag) for tag in tags)
     )
 
 

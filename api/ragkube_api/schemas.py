@@ -52,6 +52,11 @@ def _scalar(value: Any) -> str | int | float | bool:
     raise PydanticCustomError("filter", message, {"most": MAX_FILTER_CHARACTERS})
 
 
+def is_tag(text: str) -> bool:
+    """Whether a client may set it."""
+    return _TAG.fullmatch(text) is not None and not text.startswith(AUTOMATIC)
+
+
 def _tag(text: str) -> str:
     if not _TAG.fullmatch(text):
         raise PydanticCustomError(
