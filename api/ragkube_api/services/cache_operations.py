@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from prometheus_client import Counter
+from prometheus_client.registry import Collector
 
 from ragkube_api.domain import EntryNote, Key, LevelStatistics, Selector
 from ragkube_api.errors import FieldProblem, InvalidRequestError, NotFoundError, RagkubeError
@@ -196,6 +196,6 @@ def _no_cursor() -> InvalidRequestError:
     return InvalidRequestError(f"cursor: {problem.message}.", problems=(problem,))
 
 
-def _counts(counter: Counter) -> list[Count]:
+def _counts(counter: Collector) -> list[Count]:
     samples = [s for metric in counter.collect() for s in metric.samples if s.name.endswith("_total")]
     return [Count(dict(sample.labels), int(sample.value)) for sample in samples]
