@@ -78,11 +78,17 @@ class BoundedHttp(HttpToolsProtocol):
     def _refuse(self, error: RagkubeError) -> None:
         if self.transport.is_closing():
             return
-        # An answer that is still being written must not get another one into its middle.
-        cycle: Any = self.cycle  # there is none before the first request
-        if cycle is None or cycle.response_complete:
+        if self._may_answer():
             self.transport.write(_response(error))
         self.transport.close()
+
+    def _may_answer(self) -> bool:
+        """Not into an answer, nor instead of one that an earlier request waits for."""
+        cycle: Any = self.cycle  # there is none before the first request
+        if cycle is None or cycle.response_complete:
+            return True
+        in_its_body = self._head_began is None and cycle.more_body and not self.pipeline
+        return in_its_body and not cycle.response_started
 
 
 def _response(error: RagkubeError) -> bytes:
