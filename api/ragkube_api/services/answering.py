@@ -18,7 +18,7 @@ from ragkube_api.services.answer_codec import CacheReport, Entry
 from ragkube_api.services.background import Background
 from ragkube_api.services.deadline import deadline
 from ragkube_api.services.making import Attempt, Maker, Question, Work
-from ragkube_api.services.retrieval import Retrieved
+from ragkube_api.services.retrieval import Retrieval, Retrieved
 from ragkube_api.telemetry import Telemetry
 
 __all__ = ["Answer", "Answering", "Held", "LookedUp", "Question"]
@@ -105,6 +105,11 @@ class Answering:
         for reason in answer.degraded:
             self._telemetry.degraded.labels(reason).inc()
         return answer
+
+    @property
+    def retrieval(self) -> Retrieval:
+        """What finds the passages."""
+        return self._maker.retrieval
 
     def key_of(self, question: Question) -> Key:
         """What its answer is cached under; raises ``InvalidRequestError`` for a model that is not allowed."""

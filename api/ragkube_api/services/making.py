@@ -90,7 +90,7 @@ class Maker:
         """``state`` names the revisions of everything that an answer depends on besides question and documents."""
         self._cache = cache
         self._flights = flights
-        self._retrieval = retrieval
+        self.retrieval = retrieval
         self._writer = writer
         self._policy = policy
         self._state = state
@@ -114,7 +114,7 @@ class Maker:
             read=lookup is not None and question.read_cache, write=lookup is not None,
             fence=lookup.fence if lookup else None,
         )  # fmt: skip
-        return Work(attempt, wanted, await self._retrieval.passages(wanted))
+        return Work(attempt, wanted, await self.retrieval.passages(wanted))
 
     async def flown(self, work: Work, name: str, looked_seconds: float) -> tuple[Landed, bool]:
         """One asker of all makes the answer; the others get it, or the error that kept it from being made."""
@@ -146,7 +146,7 @@ class Maker:
         writing = self._writer.write(
             attempt.text, retrieved.passages, model=attempt.model, ends=started + self._timeout
         )
-        (generation, missing), _ = await asyncio.gather(writing, self._retrieval.keep(work.wanted, retrieved))
+        (generation, missing), _ = await asyncio.gather(writing, self.retrieval.keep(work.wanted, retrieved))
         value = self._encoded(work, generation, time.monotonic() - started)
         landed = Landed(value, retrieved.degraded + missing, generation.complete)
         if store:

@@ -1,0 +1,178 @@
+"""The real edits of a corpus, replayed under query load: no stale answer, and every answer they leave alone stays."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import json
+import random
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from bench import datasets
+from ragkube_api.services import evidence
+from ragkube_api.services.answer_codec import open_entry
+from ragkube_api.services.making import Question
+from ragkube_api.services.retrieval import Wanted
+from support.api import RunningApp, running_app, settings_in
+
+K, ALPHA = 5, 0.5
+ASKERS = 2
+Documents = tuple[tuple[str, str], ...]
+
+
+class Found(NamedTuple):
+    """What is retrieved for a question now."""
+
+    evidence: bytes
+    documents: Documents
+
+    @property
+    def names(self) -> set[str]:
+        return {name for name, _ in self.documents}
+
+
+class Replay:
+    """Applies edits to a corpus while questions are asked, and judges every answer by a retrieval of its own."""
+
+    def __init__(self, app: RunningApp, questions: Sequence[str], seed: int) -> None:
+        self.app = app
+        self.questions = list(questions)
+        self.dice = random.Random(seed)
+        self.before: dict[str, Found] = {}
+        self.ids: dict[str, str] = {}
+        self.counts: Counter[str] = Counter()
+
+    async def ingest(self, texts: Sequence[datasets.Text]) -> None:
+        for text in texts:
+            put = await self.app.put(text.id, text.body, content_type=text.content_type)
+            assert put.status_code == 201, put.text
+
+    async def fill(self) -> None:
+        for question in self.questions:
+            self.before[question] = await self.fresh(question)
+            self.ids[question] = (await self.app.ask(question))["id"]
+
+    async def edit(self, edit: dict[str, Any]) -> None:
+        """One edit with questions in flight; then every question is asked."""
+        done = asyncio.Event()
+        askers = [asyncio.create_task(self.ask_on(done)) for _ in range(ASKERS)]
+        await self.apply(edit)
+        done.set()
+        seen = [pair for asker in askers for pair in await asyncio.wait_for(asker, 60)]
+        after = {question: await self.fresh(question) for question in self.questions}
+        for question, documents in seen:
+            allowed = {self.before[question].documents, after[question].documents}
+            assert documents in allowed, f"{question}: an answer from neither before nor after {edit['id']}"
+        for question in self.questions:
+            await self.judge(question, self.before[question], after[question], edit["id"])
+        self.before = after
+
+    async def apply(self, edit: dict[str, Any]) -> None:
+        if edit["op"] == "put":
+            done = await self.app.put(edit["id"], edit["text"], content_type="text/markdown")
+            assert done.status_code in {200, 201}, done.text
+        else:
+            gone = await self.app.client.delete(f"/v1/documents/{edit['id']}")
+            assert gone.status_code == 204, gone.text
+
+    async def ask_on(self, done: asyncio.Event) -> list[tuple[str, Documents]]:
+        seen = []
+        while not done.is_set():
+            question = self.dice.choice(self.questions)
+            answer = await self.app.ask(question)
+            seen.append((question, _documents(answer)))
+            self.counts["asked under way"] += 1
+            await asyncio.sleep(0)
+        return seen
+
+    async def judge(self, question: str, before: Found, after: Found, edited: str) -> None:
+        answer = await self.app.ask(question)
+        stored = await self.stored(question)
+        stale = answer["id"] != stored.id or stored.evidence != after.evidence
+        assert not stale, f"{question}: stale after {edited}"
+        assert _documents(answer) == after.documents
+        same = before.evidence == after.evidence
+        kept = answer["id"] == self.ids[question]
+        self.counts["untouched" if same else "touched"] += 1
+        self.counts["kept"] += same and kept
+        self.counts["drifted"] += not same and edited not in before.names | after.names
+        self.counts["answers"] += 1
+        self.ids[question] = answer["id"]
+
+    async def fresh(self, question: str) -> Found:
+        """Retrieved now, past every cache."""
+        wanted = Wanted("default", question, K, ALPHA, read=False, write=False)
+        found = await self.app.runtime.answering.retrieval.passages(wanted)
+        return Found(found.evidence, evidence.documents(found.passages))
+
+    async def stored(self, question: str) -> Any:
+        key = self.app.runtime.answering.key_of(Question("default", question, K, ALPHA))
+        found = (await self.app.runtime.backends.cache.lookup("default", key)).found
+        assert found is not None
+        return open_entry(found.value, key.digest)
+
+
+def _documents(answer: Any) -> Documents:
+    return tuple((each["id"], each["version"]) for each in answer["cache"]["documents"])
+
+
+def _edits(data: Path, count: int | None) -> Iterator[dict[str, Any]]:
+    with gzip.open(data / "keps" / "edits.jsonl.gz", "rt") as lines:
+        yield from (json.loads(line) for line in itertools.islice(lines, count))
+
+
+async def _replayed(
+    directory: Path, data: Path, *, edits: int | None, documents: int | None, questions: int | None
+) -> Counter[str]:
+    quoted = datasets.proposal_questions()[:questions]
+    changes = list(_edits(data, edits))
+    wanted = {each.document for each in quoted} | {each["id"] for each in changes}
+    texts = datasets.proposals(data).texts
+    if documents is not None:
+        texts = sorted(texts, key=lambda text: text.id not in wanted)[:documents]
+    async with running_app(settings_in(directory)) as app:
+        replay = Replay(app, [each.question for each in quoted], seed=1)
+        await replay.ingest(texts)
+        await replay.fill()
+        present = {text.id for text in texts}
+        for change in changes:
+            if change["op"] == "put" or change["id"] in present:
+                await replay.edit(change)
+                present.add(change["id"])
+        made = await app.metric("rag_cache_flights_total", role="led")
+        under_way = await app.metric("rag_cache_hits_total", kind="exact")
+    counts = replay.counts
+    share = counts["kept"] / counts["untouched"]
+    print(
+        f"\n{len(changes)} edits, {len(texts)} documents, {len(quoted)} questions: {counts['answers']} answers"
+        f" judged, {counts['asked under way']} more asked during edits; 0 stale; {counts['touched']} touched,"
+        f" {counts['untouched']} untouched of which {100 * share:.2f} % stayed cached; {made:.0f} answers made,"
+        f" {under_way:.0f} hits; {counts['drifted']} answers changed their passages although the edited document"
+        f" is in neither the old nor the new ones"
+    )
+    return counts
+
+
+@pytest.mark.proves("C4")
+async def test_real_edits_under_query_load_leave_no_stale_answer_and_all_others_cached(
+    test_data: Path, tmp_path: Path
+) -> None:
+    counts = await _replayed(tmp_path, test_data, edits=40, documents=80, questions=20)
+    assert counts["answers"] == 40 * 20
+    assert counts["touched"] > 0
+    assert counts["asked under way"] > 0
+    assert counts["kept"] == counts["untouched"]
+
+
+@pytest.mark.soak
+@pytest.mark.proves("C4")
+async def test_all_real_edits_over_the_whole_corpus(test_data: Path, tmp_path: Path) -> None:
+    counts = await _replayed(tmp_path, test_data, edits=None, documents=None, questions=None)
+    assert counts["answers"] == 400 * len(datasets.proposal_questions())
+    assert counts["kept"] >= 0.95 * counts["untouched"]
