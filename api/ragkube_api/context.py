@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from ragkube_api.auth import Authenticator
 from ragkube_api.ports import (
@@ -45,6 +45,7 @@ class Backends:
     board: SourceBoard
     reservations: Reservations | None = None
     verifier: Verifier | None = None
+    telemetry: Telemetry = field(default_factory=Telemetry)
 
 
 @dataclass(frozen=True, slots=True)

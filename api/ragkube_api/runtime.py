@@ -58,16 +58,17 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
     """
     embedder = await _embedder(settings.embedding, stack)
     store = _reranked(await _store(settings.store, embedder, stack))
-    caches = await _caches(settings, stack)
+    telemetry = Telemetry()
+    caches = await _caches(settings, telemetry, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
     verifier = await _verifier(settings.cache.semantic, stack)
-    backends = Backends(store, embedder, answerer, fallback, *caches, verifier)
+    backends = Backends(store, embedder, answerer, fallback, *caches, verifier, telemetry=telemetry)
     return assemble(settings, backends, stack)
 
 
 def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) -> Runtime:
     """Build the services over adapters that are open."""
-    telemetry = Telemetry()
+    telemetry = backends.telemetry
     auth = authenticator(settings, telemetry)
     ingestion = _ingestion(settings, backends, telemetry, stack)
     answering = _answering(settings, backends, ingestion.text_revision, telemetry, stack)
@@ -268,7 +269,7 @@ def _reranked(store: VectorStore) -> VectorStore:
 
 
 async def _caches(
-    settings: s.Settings, stack: AsyncExitStack
+    settings: s.Settings, telemetry: Telemetry, stack: AsyncExitStack
 ) -> tuple[FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, Reservations | None]:
     from ragkube_api.adapters.local_level import MemoryValueCache
     from ragkube_api.adapters.memory_cache import MemoryCache, MemorySourceBoard
@@ -281,12 +282,14 @@ async def _caches(
             cache = MemoryCache(max_entries=local.max_entries, max_bytes=local.max_bytes)
             return cache, values, None, MemoryFlights(), MemorySourceBoard(), None
         case s.RedisCacheBackend() as backend:
-            from ragkube_api.adapters.bridged_cache import BridgedCache
             from ragkube_api.adapters.redis_cache import open_redis
 
-            redis = await stack.enter_async_context(open_redis(backend))
-            shared = BridgedCache(redis.answers)
-            return shared, values, None, MemoryFlights(), redis.sources, redis.reservations
+            opening = open_redis(
+                backend, local=local, flight_seconds=settings.cache.flight_lease_seconds,
+                damaged=telemetry.cache_errors.labels("corrupt").inc,
+            )  # fmt: skip
+            redis = await stack.enter_async_context(opening)
+            return redis.cache, values, redis.values, redis.flights, redis.sources, redis.reservations
         case _ as never:
             assert_never(never)
 

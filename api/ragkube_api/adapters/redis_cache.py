@@ -49,6 +49,7 @@ from redis.asyncio.cluster import RedisCluster
 from ragkube_api.adapters.leases import Leases
 from ragkube_api.adapters.local_level import LocalLevel, MemoryValueCache
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_flights import RedisFlights
 from ragkube_api.adapters.redis_level import RedisLevel
 from ragkube_api.adapters.redis_limiter import RedisReservations
 from ragkube_api.adapters.redis_subscription import Subscription
@@ -64,6 +65,7 @@ log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 15.0
 READER_SECONDS = 2.0
+FLIGHT_SECONDS = 5.0
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
 END_PATIENCE_SECONDS = 5.0
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -136,6 +138,7 @@ class RedisBackend:
     reservations: RedisReservations
     cache: TieredCache
     values: RedisValueCache
+    flights: RedisFlights
 
 
 @asynccontextmanager
@@ -145,12 +148,13 @@ async def open_redis(
     local: LocalLevelSettings | None = None,
     lease_seconds: float = LEASE_SECONDS,
     reader_seconds: float = READER_SECONDS,
+    flight_seconds: float = FLIGHT_SECONDS,
     damaged: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[RedisBackend]:
     """A backend that starts whether or not Redis is there, and heals by itself.
 
     ``damaged`` is called for every value that could not be used. ``reader_seconds`` is the lease of what a replica
-    keeps in its memory; all replicas must have the same.
+    keeps in its memory; all replicas must have the same. ``flight_seconds`` is the lease of one that computes for all.
     """
     local = local or LocalLevelSettings()
     client = RedisClient(settings)
@@ -168,19 +172,21 @@ async def open_redis(
         MemoryValueCache(max_entries=local.max_entries, max_bytes=local.max_bytes // 4, clock=_clock),
         clock=_clock, damaged=damaged,
     )  # fmt: skip
+    flights = RedisFlights(client, settings.key_prefix, lease_seconds=flight_seconds)
     renewing = asyncio.create_task(leases.run(), name="cache-leases")
     try:
         prefix = settings.key_prefix
         yield RedisBackend(
             answers, RedisSourceBoard(client, prefix), RedisReservations(client, prefix),
             TieredCache(level, memory, leases, writes, lease_seconds=reader_seconds, clock=_clock), values,
+            flights,
         )  # fmt: skip
     finally:
         renewing.cancel()
         await asyncio.gather(renewing, return_exceptions=True)
         await asyncio.gather(
             answers.close(settings.timeout_seconds), writes.close(settings.timeout_seconds),
-            leases.close(settings.timeout_seconds),
+            leases.close(settings.timeout_seconds), flights.close(),
         )  # fmt: skip
         await client.close()
 
