@@ -1,0 +1,148 @@
+"""Two hundred askers of one question at three replicas: one call of the model; at most two when its asker is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from llm_server.server import Behaviour, LLMServer, running
+from support.api import ApiProcess, api_process, metric_in
+from support.redis import RedisServers
+from support.weaviate import WeaviateServer
+
+pytestmark = [pytest.mark.component("redis"), pytest.mark.component("weaviate")]
+
+ASKERS = 200
+LEASE = 2.0
+MODEL_SECONDS = 2.0
+SLACK_SECONDS = 8.0
+"""What a loaded machine may add."""
+QUESTION = "How far away is the moon?"
+MOON = "The moon is 384,400 kilometres away."
+
+
+@pytest.fixture
+def model() -> Iterator[LLMServer]:
+    """A model that takes its time."""
+    with running() as server:
+        server.script(*[Behaviour(delay=MODEL_SECONDS)] * 50)
+        yield server
+
+
+@pytest.fixture
+def replicas(
+    tmp_path: Path, redis_cluster: RedisServers, weaviate_server: WeaviateServer, model: LLMServer
+) -> Iterator[list[ApiProcess]]:
+    """Three API processes over one Redis Cluster and one Weaviate, with a document."""
+    prefix = f"Stampede{uuid.uuid4().hex[:8]}"
+    cache = {
+        "backend": redis_cluster.settings(prefix=prefix.lower()).model_dump(mode="json"),
+        "flight_lease_seconds": LEASE,
+    }
+    parts = {
+        "store": weaviate_server.settings(prefix=prefix).model_dump(mode="json"),
+        "cache": cache,
+        "llm": {"kind": "anthropic", "model": "m", "base_url": model.url, "timeout_seconds": 300},
+        "server": {"max_concurrency": 1000, "request_timeout_seconds": 300},
+    }
+    with ExitStack() as stack:
+        processes = []
+        for number in range(3):
+            (tmp_path / str(number)).mkdir()
+            processes.append(stack.enter_context(api_process(tmp_path / str(number), **parts)))
+            processes[-1].start()
+        for process in processes:
+            process.wait_until("/readyz", lambda response: response.status_code == 200, seconds=120)
+        put = httpx2.put(
+            f"{processes[0].url}/v1/documents/moon.txt",
+            content=MOON,
+            headers={"content-type": "text/plain"},
+            timeout=30,
+        )
+        assert put.status_code == 201, put.text
+        yield processes
+    weaviate_server.forget(prefix)
+
+
+class Crowd:
+    """Asks all at once."""
+
+    def __init__(self, client: httpx2.AsyncClient) -> None:
+        self.client = client
+
+    def ask(self, process: ApiProcess) -> asyncio.Task[tuple[Any, float]]:
+        return asyncio.create_task(self._ask(process))
+
+    async def _ask(self, process: ApiProcess) -> tuple[Any, float]:
+        response = await self.client.post(f"{process.url}/v1/query", json={"question": QUESTION})
+        assert response.status_code == 200, response.text
+        return response.json(), time.monotonic()
+
+
+def _client() -> httpx2.AsyncClient:
+    return httpx2.AsyncClient(timeout=300, limits=httpx2.Limits(max_connections=ASKERS))
+
+
+def _sum(processes: list[ApiProcess], name: str, **labels: str) -> float:
+    return sum(metric_in(httpx2.get(f"{p.url}/metrics").text, name, **labels) for p in processes)
+
+
+@pytest.mark.proves("C6")
+async def test_askers_at_every_replica_cost_one_call_of_the_model(
+    replicas: list[ApiProcess], model: LLMServer
+) -> None:
+    async with _client() as client:
+        crowd = Crowd(client)
+        tasks = [crowd.ask(replicas[number % 3]) for number in range(ASKERS)]
+        answers = [answer for answer, _ in await asyncio.gather(*tasks)]
+        later, _ = await crowd.ask(replicas[2])
+
+    assert len(model.requests) == 1
+    assert len({answer["id"] for answer in answers}) == 1
+    assert sum(answer["usage"]["output_tokens"] > 0 for answer in answers) == 1, "one pays"
+    assert (later["cache"]["status"], later["id"]) == ("hit", answers[0]["id"])
+    assert await asyncio.to_thread(_sum, replicas, "rag_llm_calls_total") == 1
+    assert await asyncio.to_thread(_sum, replicas, "rag_cache_flights_total", role="led") == 1
+
+
+@pytest.mark.proves("C6")
+async def test_when_the_replica_that_asks_the_model_is_killed_it_is_asked_once_more(
+    replicas: list[ApiProcess], model: LLMServer
+) -> None:
+    model.script(Behaviour(delay=300), *[Behaviour(delay=MODEL_SECONDS)] * 50)
+    async with _client() as client:
+        crowd = Crowd(client)
+        leader = crowd.ask(replicas[0])
+        while not model.requests:  # noqa: ASYNC110  another thread's
+            await asyncio.sleep(0.01)
+        tasks = [crowd.ask(replicas[1 + number % 2]) for number in range(ASKERS)]
+        await asyncio.to_thread(_until_all_wait, replicas[1:])
+        replicas[0].kill()
+        killed = time.monotonic()
+        results = await asyncio.gather(*tasks)
+        with pytest.raises(httpx2.TransportError):
+            await leader
+
+    longest = max(moment for _, moment in results) - killed
+    print(
+        f"\nlonger than the killed asker's call: {longest:.2f} s, lease {LEASE:g} s, call {MODEL_SECONDS:g} s"
+    )
+    assert len(model.requests) == 2
+    assert len({answer["id"] for answer, _ in results}) == 1
+    assert longest < LEASE + MODEL_SECONDS + SLACK_SECONDS
+
+
+def _until_all_wait(processes: list[ApiProcess]) -> None:
+    for _ in range(5000):
+        if _sum(processes, "rag_cache_misses_total", kind="exact") == ASKERS:
+            return
+        time.sleep(0.02)
+    raise AssertionError("not everyone has come to wait")
