@@ -9,8 +9,11 @@ from typing import Any
 
 import httpx2
 import pytest
+from hypothesis import HealthCheck, given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
 
-from ragkube_api.auth import REREAD_SECONDS, ApiKeyAuthenticator
+from ragkube_api.auth import REREAD_SECONDS, ApiKeyAuthenticator, AuthUnavailableError
 from ragkube_api.errors import UnauthenticatedError
 from ragkube_api.settings import ApiKeyAuth, Settings
 from ragkube_api.telemetry import Telemetry
@@ -212,3 +215,20 @@ def test_a_removed_key_works_for_a_second_at_most(settings: Settings, keys: Path
     with pytest.raises(UnauthenticatedError):
         auth.authenticate("Bearer reads")
     assert auth.authenticate("bearer new").role == "reader"
+
+
+@hypothesis_settings(
+    max_examples=200, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.one_of(st.binary(max_size=200), st.text(max_size=200).map(str.encode)))
+def test_whatever_stands_in_the_file_opens_nothing_and_locks_nobody_out(
+    settings: Settings, keys: Path, content: bytes
+) -> None:
+    assert isinstance(settings.auth, ApiKeyAuth)
+    keys.write_bytes(line("app", "good", "reader").encode() + b"\n" + content)
+    auth = ApiKeyAuthenticator(settings.auth, frozenset(), Telemetry())
+    assert auth.authenticate(f"Bearer {ADMIN}").role == "admin"
+    with pytest.raises((UnauthenticatedError, AuthUnavailableError)):
+        auth.authenticate("Bearer other")
+    if auth._known.keys.unreadable is None:
+        assert auth.authenticate("Bearer good").role == "reader"

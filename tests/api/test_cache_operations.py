@@ -21,6 +21,7 @@ from ragkube_api.schemas_cache import (
     WarmLine,
 )
 from ragkube_api.services.answering import Question
+from ragkube_api.services.asked import MAX_DISTINCT
 from ragkube_api.services.cache_operations import Warmed
 from support.api import RunningApp, running_app, settings_in
 from support.trouble import Away
@@ -228,6 +229,25 @@ async def test_the_most_asked_questions_are_counted_and_answered_ahead_of_time(a
 
     assert [(line.question, line.outcome) for line in lines] == [(MOON, "warmed")]
     assert (await app.ask(MOON))["cache"]["status"] == "hit"
+
+
+async def test_what_was_counted_is_handed_over_when_the_process_ends(app: RunningApp) -> None:
+    counting = asyncio.create_task(app.runtime.asked.run())
+    await app.ask(MOON)
+    assert await app.runtime.backends.cache.most_asked("default", 9) == []
+    counting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await counting
+    assert [count for _, count in await app.runtime.backends.cache.most_asked("default", 9)] == [1]
+
+
+async def test_counting_is_bounded_between_two_flushes(app: RunningApp) -> None:
+    asked = app.runtime.asked
+    for number in range(MAX_DISTINCT + 10):
+        asked.note(_question(f"{MOON} {number}"))
+    asked.note(_question(f"{MOON} 0"))
+    assert len(asked._counts) == MAX_DISTINCT
+    assert sum(asked._counts.values()) == MAX_DISTINCT + 1
 
 
 @pytest.mark.parametrize(
