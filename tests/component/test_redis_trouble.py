@@ -14,15 +14,15 @@ from typing import TypeVar
 
 import pytest
 
-from ragkube_api.adapters.redis_cache import open_redis
+from ragkube_api.domain import Fence, Lookup
 from ragkube_api.errors import CacheUnavailableError, StoreUnavailableError
-from ragkube_api.ports import AnswerCache
+from ragkube_api.ports import FencedCache
 from ragkube_api.settings import RedisCacheBackend
+from support.caches import HOUR, KEY, TENANT, fill, key, opened, value_of
 from support.processes import REPOSITORY, free_ports, tool
 from support.redis import RedisServers, start_cluster
 
 T = TypeVar("T")
-TENANT = "acme"
 SLOT_KEY = "{test:acme}"
 
 pytestmark = pytest.mark.component("redis")
@@ -43,12 +43,6 @@ def persistent_cluster(tmp_path: Path) -> Iterator[RedisServers]:
     servers.stop()
 
 
-@asynccontextmanager
-async def opened(settings: RedisCacheBackend, *, lease: float = 15) -> AsyncIterator[AnswerCache]:
-    async with open_redis(settings, lease_seconds=lease) as backend:
-        yield backend.answers
-
-
 async def eventually(action: Callable[[], Awaitable[T]], *, seconds: float = 45) -> T:
     """The first result that is no outage."""
     deadline = time.monotonic() + seconds
@@ -61,14 +55,23 @@ async def eventually(action: Callable[[], Awaitable[T]], *, seconds: float = 45)
             await asyncio.sleep(0.05)
 
 
-async def fill(cache: AnswerCache, value: bytes = b"answer") -> bool:
-    found = await cache.lookup(TENANT, "k")
-    return await cache.store(TENANT, "k", value, found.fence, 600)
+async def fence_of(cache: FencedCache) -> Fence:
+    """Waits until Redis is there."""
+    deadline = time.monotonic() + 45
+    while (fence := (await cache.lookup(TENANT, KEY)).fence) is None:
+        assert time.monotonic() < deadline, "Redis is still away"
+        await asyncio.sleep(0.05)
+    return fence
 
 
-async def value_of(cache: AnswerCache) -> bytes | None:
-    answer = (await cache.lookup(TENANT, "k")).answer
-    return answer.value if answer else None
+async def stored(cache: FencedCache, value: bytes, fence: Fence) -> bool:
+    return await cache.store(TENANT, KEY, value, fence=fence, lifetime=HOUR)
+
+
+async def leased(cache: FencedCache) -> bool:
+    """It serves without asking: that takes a subscription, too."""
+    await cache.lookup(TENANT, KEY)
+    return cache.peek(TENANT, KEY) is not None
 
 
 async def wait_until(condition: Callable[[], Awaitable[bool]], *, seconds: float = 30) -> None:
@@ -83,15 +86,14 @@ async def test_it_starts_without_redis_and_finds_it_later(tmp_path: Path) -> Non
     servers = RedisServers(tool("redis-server"), tmp_path, password="x")
     try:
         async with opened(servers.settings(timeout_seconds=0.5)) as cache:
+            assert await cache.lookup(TENANT, KEY) == Lookup(None, None)
             with pytest.raises(CacheUnavailableError) as caught:
-                await cache.lookup(TENANT, "k")
-            assert "127.0.0.1" not in caught.value.message
-            with pytest.raises(CacheUnavailableError):
                 await cache.ping()
+            assert "127.0.0.1" not in caught.value.message
             servers.start()
             servers.form()
             await eventually(cache.ping)
-            assert await eventually(lambda: fill(cache))
+            await wait_until(lambda: fill(cache))
     finally:
         servers.stop()
 
@@ -113,12 +115,13 @@ async def test_a_restart_from_disk_brings_no_old_answer_back(persistent_cluster:
     servers = persistent_cluster
     async with opened(servers.settings()) as cache:
         assert await fill(cache)
-        fence = (await cache.lookup(TENANT, "k")).fence
+        fence = await fence_of(cache)
         servers.stop()
         servers.start()
         servers.wait_until_whole()
-        assert await eventually(lambda: value_of(cache)) is None
-        assert not await eventually(lambda: cache.store(TENANT, "k", b"old", fence, 600))
+        assert await fence_of(cache) != fence
+        assert await value_of(cache) is None
+        assert not await stored(cache, b"old", fence)
         assert await fill(cache)
 
 
@@ -126,13 +129,14 @@ async def test_a_restart_from_disk_brings_no_old_answer_back(persistent_cluster:
 async def test_after_a_failover_nothing_from_before_is_served(cluster: RedisServers) -> None:
     async with opened(cluster.settings()) as cache:
         assert await fill(cache)
-        fence = (await cache.lookup(TENANT, "k")).fence
+        fence = await fence_of(cache)
         lost = cluster.primary_of(SLOT_KEY)
         cluster.processes[lost].kill()
         await asyncio.to_thread(cluster.wait_for_failover, SLOT_KEY, lost=lost)
-        assert await eventually(lambda: value_of(cache)) is None
-        assert not await eventually(lambda: cache.store(TENANT, "k", b"old", fence, 600))
-        assert await eventually(lambda: fill(cache))
+        assert await fence_of(cache) != fence
+        assert await value_of(cache) is None
+        assert not await stored(cache, b"old", fence)
+        await wait_until(lambda: fill(cache))
         await eventually(cache.ping)
 
 
@@ -143,15 +147,14 @@ async def test_a_write_survives_a_failover_in_the_middle(cluster: RedisServers) 
             lost = cluster.primary_of(SLOT_KEY)
             cluster.processes[lost].kill()
             await asyncio.to_thread(cluster.wait_for_failover, SLOT_KEY, lost=lost)
-            fence = (await eventually(lambda: other.lookup(TENANT, "k"))).fence
+            fence = await fence_of(other)
 
             async def refused() -> bool:
-                found = await eventually(lambda: other.lookup(TENANT, "k"))
-                return not await eventually(lambda: other.store(TENANT, "k", b"half", found.fence, 60))
+                return not await stored(other, b"half", await fence_of(other))
 
             await wait_until(refused)
         assert await value_of(other) is None
-        assert not await other.store(TENANT, "k", b"half", fence, 60)
+        assert not await stored(other, b"half", fence)
         assert await fill(other)
 
 
@@ -163,13 +166,13 @@ async def test_a_frozen_primary_costs_little_and_is_replaced(cluster: RedisServe
         cluster.processes[lost].freeze()
         try:
             began = asyncio.get_running_loop().time()
-            with pytest.raises(CacheUnavailableError):
-                await cache.lookup(TENANT, "k")
+            assert (await cache.lookup(TENANT, key("another"))).fence is None
             assert asyncio.get_running_loop().time() - began < 10
-            assert await eventually(lambda: value_of(cache)) is None
+            await fence_of(cache)
+            assert await value_of(cache) is None
         finally:
             cluster.processes[lost].thaw()
-        assert await eventually(lambda: fill(cache))
+        await wait_until(lambda: fill(cache))
 
 
 @pytest.mark.proves("C2")
@@ -181,7 +184,7 @@ async def test_a_writer_that_is_killed_is_cleaned_up_after(cluster: RedisServers
         "from ragkube_api.settings import RedisCacheBackend\n"
         "async def main():\n"
         "    settings = RedisCacheBackend.model_validate_json(sys.argv[1])\n"
-        "    async with open_redis(settings, lease_seconds=2) as backend, backend.answers.writing('acme'):\n"
+        "    async with open_redis(settings, lease_seconds=2) as backend, backend.cache.writing('acme'):\n"
         "        print('writing', flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
@@ -194,12 +197,12 @@ async def test_a_writer_that_is_killed_is_cleaned_up_after(cluster: RedisServers
         )
         assert writer.stdout is not None
         assert b"writing" in await writer.stdout.readline()
-        during = (await cache.lookup(TENANT, "k")).fence
-        assert not await cache.store(TENANT, "k", b"half", during, 600)
+        during = await fence_of(cache)
+        assert not await stored(cache, b"half", during)
         writer.send_signal(signal.SIGKILL)
         await writer.wait()
         await wait_until(lambda: fill(cache))
-        assert not await cache.store(TENANT, "k", b"half", during, 600), "from before the clean-up"
+        assert not await stored(cache, b"half", during), "from before the clean-up"
         assert await value_of(cache) == b"answer"
 
 
@@ -258,8 +261,9 @@ async def test_an_end_that_cannot_be_recorded_is_said_and_made_up_for(
                 servers.stop()
         servers.start()
         servers.wait_until_whole()
-        assert await eventually(lambda: value_of(cache)) is None
-        await wait_until(lambda: eventually(lambda: fill(cache)))
+        await fence_of(cache)
+        assert await value_of(cache) is None
+        await wait_until(lambda: fill(cache))
 
 
 @pytest.mark.proves("S3")
@@ -274,7 +278,8 @@ async def test_a_new_password_needs_no_restart(cluster: RedisServers) -> None:
         settings.password_file.write_text("new")
         for index in range(len(cluster.ports)):
             cluster.call(index, "CLIENT", "KILL", "TYPE", "normal", "SKIPME", "yes")
-        assert await eventually(lambda: value_of(cache)) == b"answer"
+        await fence_of(cache)
+        assert await value_of(cache) == b"answer"
 
 
 @pytest.mark.proves("S6")
@@ -283,8 +288,8 @@ async def test_over_tls_as_a_user_who_may_do_little(tmp_path: Path) -> None:
     try:
         for index in range(len(servers.ports)):
             servers.call(
-                index, "ACL", "SETUSER", "ragkube", "on", ">mine", "~{test*", "-@all", "+@read", "+@write", "+@fast",
-                "+@scripting", "+@connection", "+info", "+cluster|info", "+cluster|slots", "+command", "-@admin",
+                index, "ACL", "SETUSER", "ragkube", "on", ">mine", "~{test*", "&test:*", "-@all", "+@read", "+@write", "+@fast",
+                "+@scripting", "+@connection", "+info", "+cluster|info", "+cluster|slots", "+command", "+subscribe", "-@admin",
             )  # fmt: skip
         secured = servers.settings()
         assert secured.password_file is not None
@@ -294,6 +299,7 @@ async def test_over_tls_as_a_user_who_may_do_little(tmp_path: Path) -> None:
             await eventually(cache.ping)
             assert await fill(cache)
             assert await value_of(cache) == b"answer"
+            await wait_until(lambda: leased(cache))
             async with cache.writing(TENANT):
                 pass
             assert await value_of(cache) is None
@@ -346,12 +352,12 @@ async def test_it_finds_a_cluster_whose_every_node_has_a_new_address(tmp_path: P
         name.target = first.ports[0]
         settings = RedisCacheBackend(nodes=[f"127.0.0.1:{name.port}"], key_prefix="test", timeout_seconds=0.5)
         async with name.serving(), opened(settings) as cache:
-            assert await eventually(lambda: fill(cache))
+            await wait_until(lambda: fill(cache))
             first.stop()
             second = await asyncio.to_thread(start_cluster, "redis", tmp_path / "second")
             name.target = second.ports[3]
-            assert await eventually(lambda: value_of(cache)) is None
-            assert await eventually(lambda: fill(cache))
+            await fence_of(cache)
+            await wait_until(lambda: fill(cache))
     finally:
         first.stop()
         if second is not None:
