@@ -142,7 +142,7 @@ async def test_after_a_failover_nothing_from_before_is_served(cluster: RedisServ
 
 @pytest.mark.proves("R3")
 async def test_a_write_survives_a_failover_in_the_middle(cluster: RedisServers) -> None:
-    async with opened(cluster.settings()) as cache, opened(cluster.settings()) as other:
+    async with opened(cluster.settings(), lease=15) as cache, opened(cluster.settings()) as other:
         async with cache.writing(TENANT):
             lost = cluster.primary_of(SLOT_KEY)
             cluster.processes[lost].kill()
