@@ -167,7 +167,8 @@ class RedisLevel:
     ) -> Sequence[str]:
         """Of the entries in the order of their time; some may have gone since."""
         index = self._index_keys(tenant, kind)[:1]
-        found = await self._run(scripts.PAGE, index, [int(since * 1e6), 0, limit])
+        corrupt, found = await self._run(scripts.PAGE, index, [int(since * 1e6), 0, limit])
+        self._count(corrupt)
         return [text for text in map(_text, found) if _DIGEST.fullmatch(text)]
 
     async def notes(self, tenant: str, kind: Kind, digests: Sequence[str]) -> list[Note]:
@@ -195,11 +196,12 @@ class RedisLevel:
         arguments: list[Word] = [_ASKED_MS]
         for request, count in asked.items():
             arguments += [count, request]
-        await self._run(scripts.TALLY, [f"{self._tag(tenant)}:asked"], arguments)
+        self._count(await self._run(scripts.TALLY, [f"{self._tag(tenant)}:asked"], arguments))
 
     async def most_asked(self, tenant: str, limit: int) -> list[tuple[bytes, int]]:
         """Requests and counts, most asked first."""
-        found = await self._run(scripts.ASKED, [f"{self._tag(tenant)}:asked"], [limit])
+        corrupt, found = await self._run(scripts.ASKED, [f"{self._tag(tenant)}:asked"], [limit])
+        self._count(corrupt)
         return [(bytes(request), int(count)) for request, count in _pairs(found)]
 
     async def ping(self) -> None:

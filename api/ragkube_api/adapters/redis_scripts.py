@@ -238,9 +238,11 @@ return 1
 """
 )
 
-# KEYS: index. ARGV: since (µs), offset, limit. Returns digests in the order of their time.
+# KEYS: index. ARGV: since (µs), offset, limit. Returns how much was corrupt, and digests in the order of their time.
 PAGE: Final = Script(
-    _SAFE + "return on(KEYS[1], 'ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', ARGV[2], ARGV[3])"
+    _SAFE
+    + "local found = on(KEYS[1], 'ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', ARGV[2], ARGV[3])\n"
+    "return {corrupt, found}"
 )
 
 # KEYS: index, expiry, entries. ARGV: their digests. Returns meta, about and length of the value of each that is there;
@@ -285,12 +287,15 @@ for i = 2, #ARGV, 2 do on(KEYS[1], 'ZINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 local most = redis.call('ZCARD', KEYS[1])
 if most > {2 * MOST_ASKED} then redis.call('ZREMRANGEBYRANK', KEYS[1], 0, most - {MOST_ASKED + 1}) end
 redis.call('PEXPIRE', KEYS[1], ARGV[1])
-return 1
+return corrupt
 """
 )
 
-# KEYS: asked. ARGV: how many. Returns request and count ...
-ASKED: Final = Script(_SAFE + "return on(KEYS[1], 'ZREVRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')")
+# KEYS: asked. ARGV: how many. Returns how much was corrupt, and request and count ...
+ASKED: Final = Script(
+    _SAFE
+    + "local found = on(KEYS[1], 'ZREVRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')\nreturn {corrupt, found}"
+)
 
 # KEYS: a value. ARGV: value, time to live (ms).
 PUT_VALUE: Final = Script("redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[2])\nreturn 1")
