@@ -1,4 +1,4 @@
-"""Monitoring on a real cluster: a stack of our own that scrapes and alerts, and a Prometheus Operator that comes later."""
+"""Monitoring on a real cluster: a stack of our own that scrapes, evaluates and alerts."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from urllib.parse import quote
 
 import pytest
 
-from cluster.testbed import cli, programs
+from cluster.testbed import cli
 from cluster.testbed.base import Cluster
 from cluster.testbed.client import Http, Kubectl, Namespaces, wait_for
 from ragkube_operator import crd
@@ -24,8 +24,6 @@ SMALL = {
     "api": {"replicas": 1},
     "cache": {"redis": {"managed": {"replicasPerShard": 0}}},
 }
-PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
-KINDS = ("podmonitors", "servicemonitors", "prometheusrules")
 GRAFANA = "Grafana: "
 
 
@@ -165,40 +163,3 @@ def test_an_alert_reaches_alertmanager_and_new_rules_need_no_restart(watched: Wa
     assert pod() == before
     patch(paused=False)
     ready(kubectl, namespace, NAME)
-
-
-def test_a_prometheus_operator_that_comes_later_is_picked_up(
-    operator: None, kubectl: Kubectl, namespaces: Namespaces
-) -> None:
-    source = programs.module_source(*PROMETHEUS_OPERATOR) / "example" / "prometheus-operator-crd"
-    files = [str(source / f"monitoring.coreos.com_{kind}.yaml") for kind in KINDS]
-    namespace = namespaces.create("external")
-    monitoring = {"type": "External", "external": {"labels": {"release": "stack"}}}
-    kubectl.apply(resource(NAME, paused=False, **SMALL, monitoring=monitoring), namespace=namespace)
-
-    def reason() -> str:
-        return str(condition(kubectl, namespace, "MonitoringReady", NAME).get("reason"))
-
-    wait_for(lambda: reason() == "KindMissing", 120, what="the condition to name the absent kinds")
-    try:
-        for file in files:
-            kubectl("create", "-f", file)
-        wait_for(lambda: reason() == "Applied", 180, what="the kinds to be picked up")
-        found = kubectl("get", ",".join(KINDS), "-n", namespace, "-o", "name", "-l", "release=stack").split()
-        assert len(found) == 4  # API and worker; Weaviate; the exporter; the rules
-        ready(kubectl, namespace, NAME)
-        off = {"spec": {"monitoring": {"type": "None", "external": None}}}
-        kubectl("patch", "ragd", NAME, "-n", namespace, "--type=merge", "-p", json.dumps(off))
-        wait_for(
-            lambda: not kubectl("get", ",".join(KINDS), "-n", namespace, "-o", "name").split(),
-            60,
-            what="what was switched off to go",
-        )
-    finally:
-        for file in files:
-            kubectl("delete", "-f", file, "--ignore-not-found")
-    # the kinds are gone again, and passes go on
-    generation = {"spec": {"api": {"replicas": 2}}}
-    kubectl("patch", "ragd", NAME, "-n", namespace, "--type=merge", "-p", json.dumps(generation))
-    ready(kubectl, namespace, NAME)
-    namespaces.delete(namespace)
