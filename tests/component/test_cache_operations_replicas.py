@@ -1,0 +1,120 @@
+"""What an administrator does on one replica holds on the other: clearing, disowning, counting, over a real Redis Cluster."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ragkube_api.context import Backends
+from support.api import RunningApp, running_app, settings_in
+from support.redis import RedisServers
+
+pytestmark = [pytest.mark.component("redis"), pytest.mark.proves("C8")]
+
+MOON, SUN = "How far is the moon?", "How hot is the sun?"
+
+
+@pytest.fixture
+async def replicas(
+    tmp_path: Path, redis_cluster: RedisServers
+) -> AsyncIterator[tuple[RunningApp, RunningApp]]:
+    """Two applications over one Redis Cluster and one store."""
+    backend = redis_cluster.settings(prefix=f"ops{uuid.uuid4().hex[:8]}").model_dump(mode="json")
+    cache = {"backend": backend}
+    async with AsyncExitStack() as stack:
+        first = await stack.enter_async_context(running_app(settings_in(tmp_path / "a", cache=cache)))
+
+        def same_store(backends: Backends) -> Backends:
+            return replace(backends, store=first.runtime.backends.store)
+
+        second = await stack.enter_async_context(
+            running_app(settings_in(tmp_path / "b", cache=cache), same_store)
+        )
+        await first.put("moon.txt", "The moon is 384,400 kilometres away.")
+        await first.put("sun.txt", "The sun is 5,772 kelvin hot.")
+        yield first, second
+
+
+async def statuses(app: RunningApp, *questions: str) -> list[str]:
+    return [str((await app.ask(question))["cache"]["status"]) for question in questions]
+
+
+async def warm_both(first: RunningApp, second: RunningApp) -> dict[str, Any]:
+    """Both answers lie in Redis and in the memory of both replicas; the one about the moon."""
+    for app in (first, second, second, first):
+        await statuses(app, MOON, SUN)
+    moon: dict[str, Any] = await second.ask(MOON)
+    assert moon["cache"]["level"] == "l1"
+    assert await statuses(first, MOON, SUN) == ["hit", "hit"]
+    return moon
+
+
+async def test_what_one_replica_clears_the_other_does_not_serve(
+    replicas: tuple[RunningApp, RunningApp],
+) -> None:
+    first, second = replicas
+    await warm_both(first, second)
+
+    removed = await first.client.delete("/v1/cache", params={"question": "*moon*"})
+
+    assert (removed.status_code, removed.json()["removed"]) == (200, 1)
+    assert await statuses(second, MOON, SUN) == ["miss", "hit"]
+    await warm_both(first, second)
+    assert (await second.client.delete("/v1/cache")).status_code == 200
+    assert await statuses(first, MOON, SUN) == ["miss", "miss"]
+
+
+async def test_what_one_replica_disowns_no_replica_serves_or_stores_again(
+    replicas: tuple[RunningApp, RunningApp],
+) -> None:
+    first, second = replicas
+    wrong = await warm_both(first, second)
+
+    gone = await first.client.delete(f"/v1/cache/answers/{wrong['id']}")
+
+    assert gone.status_code == 204
+    for app in (second, first, second, first):
+        again = await app.ask(MOON)
+        assert (again["cache"]["status"], again["answer"]) == ("miss", wrong["answer"])
+        assert again["id"] != wrong["id"]
+    assert await statuses(second, SUN) == ["hit"]
+
+
+async def test_lists_and_counts_are_those_of_all_replicas(replicas: tuple[RunningApp, RunningApp]) -> None:
+    first, second = replicas
+    for app, question in ((first, MOON), (second, MOON), (second, MOON), (first, SUN)):
+        await app.ask(question)
+    for app in replicas:
+        await app.runtime.asked.flush()
+
+    for app in replicas:
+        listed = (await app.client.get("/v1/cache/answers")).json()["answers"]
+        assert [answer["question"] for answer in listed] == [MOON, SUN]
+        asked = (await app.client.get("/v1/cache/questions")).json()["questions"]
+        assert [(row["request"]["question"], row["count"]) for row in asked] == [(MOON, 3), (SUN, 1)]
+        levels = (await app.client.get("/v1/cache")).json()["levels"]
+        (answers,) = (row for row in levels if (row["level"], row["kind"]) == ("redis", "answer"))
+        assert answers["entries"] == 2
+    page = (await first.client.get("/v1/cache/answers", params={"limit": 1})).json()
+    rest = await second.client.get("/v1/cache/answers", params={"cursor": page["next_cursor"]})
+    assert [answer["question"] for answer in rest.json()["answers"]] == [SUN]
+
+
+async def test_one_replica_warms_up_what_all_were_asked(replicas: tuple[RunningApp, RunningApp]) -> None:
+    first, second = replicas
+    await statuses(first, MOON, SUN)
+    await statuses(second, MOON)
+    for app in replicas:
+        await app.runtime.asked.flush()
+    await first.client.delete("/v1/cache")
+
+    warmed = await second.client.post("/v1/cache/warm", json={"most_asked": 10})
+
+    assert warmed.text.count('"outcome":"warmed"') == 2
+    assert await statuses(first, MOON, SUN) == ["hit", "hit"]
