@@ -30,6 +30,7 @@ from support.control_plane import ControlPlane, OperatorProcess  # noqa: E402
 NAMESPACE = "many"
 REST_SECONDS = 45.0
 CHANGES = 60
+_IDLE_SECONDS = 20.0
 WANTED_MEMORY, WANTED_REACTION = 300, 1.0
 SPEC = {"cache": {"enabled": False}, "api": {"replicas": 1}, "network": {"policy": "Disabled"}}
 _READY = {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}
@@ -40,12 +41,16 @@ class Api:
 
     def __init__(self, plane: ControlPlane) -> None:
         where = urlsplit(plane.server)
+        self._used = 0.0
         trusting = ssl.create_default_context()
         trusting.check_hostname, trusting.verify_mode = False, ssl.CERT_NONE
         self._connection = http.client.HTTPSConnection(where.hostname or "", where.port, context=trusting)
 
     def __call__(self, method: str, path: str, body: Any = None, kind: str = "application/json") -> Any:
         headers = {"Authorization": "Bearer admin-token", "Content-Type": kind}
+        if time.monotonic() - self._used > _IDLE_SECONDS:
+            self._connection.close()  # the API server closes it soon
+        self._used = time.monotonic()
         self._connection.request(method, path, json.dumps(body) if body is not None else None, headers)
         answer = self._connection.getresponse()
         data = json.loads(answer.read())

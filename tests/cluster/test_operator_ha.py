@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +15,7 @@ import pytest
 
 from support.api_proxy import ApiProxy
 from support.control_plane import ControlPlane, OperatorProcess
-from support.processes import wait_for
+from support.processes import REPOSITORY, wait_for
 
 NAMESPACE = "ha"
 LEASE = "ragkube-system/ragkube-operator"
@@ -95,6 +98,31 @@ def test_one_works_the_other_is_ready_and_idle(plane: ControlPlane, start: Start
         lambda line: 'resource="Lease"' not in line and "APIResource" not in line,
     )
     assert only_leases == 0
+
+
+def check(plane: ControlPlane) -> subprocess.CompletedProcess[str]:
+    """What `helm test` runs in a pod."""
+    config = str(plane.operator_config)  # type: ignore[attr-defined]
+    env = {
+        **os.environ,
+        "RAGKUBE_KUBECONFIG": config,
+        "RAGKUBE_LEASE": LEASE,
+        "PYTHONPATH": f"{REPOSITORY}/operator",
+    }
+    command = [sys.executable, "-m", "ragkube_operator", "check"]
+    return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
+
+
+@pytest.mark.proves("K11", "K13")
+def test_the_check_tells_whether_an_operator_is_at_work(plane: ControlPlane, start: Start) -> None:
+    operator = start("first")
+    wait_for("it leads", lambda: operator.leading)
+    done = check(plane)
+    assert (done.returncode, done.stdout) == (0, "an operator is at work\n"), done.stderr
+    operator.kill()
+    done = check(plane)
+    assert done.returncode == 1
+    assert done.stderr.startswith(f"nobody renews the Lease {LEASE}")
 
 
 @pytest.mark.proves("K13")
