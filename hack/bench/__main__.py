@@ -6,7 +6,7 @@ import argparse
 import subprocess
 import sys
 
-SECTIONS = ("retrieval", "start", "telemetry", "weaviate", "cache", "platform", "operator_scale")
+SECTIONS = ("retrieval", "semantic", "start", "telemetry", "weaviate", "cache", "platform", "operator_scale")
 """Modules beside this one; each runs in a process of its own, so that memory and imports are its own."""
 
 

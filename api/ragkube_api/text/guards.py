@@ -248,7 +248,8 @@ def order(left: Wording, right: Wording) -> bool:
     here, there = _governed(left, right), _governed(right, left)
     if any(here[word].isdisjoint(there[word]) for word in here.keys() & there.keys()):
         return True
-    return _swapped(ours, theirs) or _exchanged(left, right) or _regrouped(left, right)
+    turned = any(w.text == "by" for w in left.words) != any(w.text == "by" for w in right.words)
+    return (not turned and _swapped(ours, theirs)) or _exchanged(left, right) or _regrouped(left, right)
 
 
 def _passive(side: Wording, other: Wording) -> bool:
