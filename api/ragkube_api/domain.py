@@ -269,22 +269,6 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
-class CachedAnswer:
-    """A valid entry: the stored bytes and their age."""
-
-    value: bytes
-    age_seconds: float
-
-
-@dataclass(frozen=True, slots=True)
-class CacheLookup:
-    """What a lookup found, and the fence under which a fill for it may be stored."""
-
-    fence: Fence
-    answer: CachedAnswer | None
-
-
-@dataclass(frozen=True, slots=True)
 class Identity:
     """Who asks. ``tenant`` is None when the identity may choose it (``X-Ragkube-Tenant``)."""
 

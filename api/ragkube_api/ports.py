@@ -13,7 +13,6 @@ from ragkube_api.domain import (
     About,
     Asked,
     Cached,
-    CacheLookup,
     Document,
     DocumentPage,
     DocumentWrite,
@@ -110,33 +109,6 @@ class Answerer(Protocol):
 
     async def ping(self) -> None:
         """Return when it can serve, raise when it cannot. Must cost nothing."""
-
-
-class AnswerCache(Protocol):
-    """Answers per tenant, fenced by document writes. Raises ``CacheUnavailableError``.
-
-    The promise: an entry stored under a fence is returned only while no write of that tenant has begun since the
-    fence was read.
-    """
-
-    async def lookup(self, tenant: str, key: str) -> CacheLookup:
-        """The valid entry, if any, and the current fence; take it *before* retrieval."""
-
-    async def store(self, tenant: str, key: str, value: bytes, fence: Fence, ttl_seconds: int) -> bool:
-        """Store if the fence still holds; False when a write came between and nothing was stored."""
-
-    def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
-        """Hold this around a write of documents: entries from before, and fills that began before its end, die.
-
-        Entering raises when the invalidation cannot be recorded; then the write must not happen. A holder that
-        crashes is cleaned up after.
-        """
-
-    async def clear(self, tenant: str) -> None:
-        """Drop the tenant's entries."""
-
-    async def ping(self) -> None:
-        """Return when it can serve, raise when it cannot."""
 
 
 class FencedCache(Protocol):
