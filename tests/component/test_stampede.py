@@ -60,7 +60,7 @@ def replicas(
             processes.append(stack.enter_context(api_process(tmp_path / str(number), **parts)))
             processes[-1].start()
         for process in processes:
-            process.wait_until("/readyz", lambda response: response.status_code == 200, seconds=120)
+            process.wait_until("/readyz", lambda response: response.status_code == 200, seconds=400)
         put = httpx2.put(
             f"{processes[0].url}/v1/documents/moon.txt",
             content=MOON,

@@ -1,40 +1,12 @@
-"""Answers and source progress on Redis Cluster.
+"""What one Redis Cluster (or Valkey) gives to the runtime: caches, flights, limits and the progress of sources.
 
-Why an entry is never stale
----------------------------
-Everything of a tenant lives in one slot, ``{prefix:tenant}``: an *epoch* (a random token), the *pending writers*
-(token and lease deadline) and the entries. The **fence** is the epoch plus the replication id of the primary that
-answered. A hit needs: no pending writer, and the entry's fence equal to the current one, checked by one script on
-the server. A fill needs the same, against the fence that was read before retrieval. A write of documents changes the
-epoch twice, when it begins and when it ends, and is pending in between. All clocks are the server's.
-
-Epochs are random and not counted, so that a lost one can never come back. What happens when things break:
-
-* *Redis away when a write begins*: the write is refused. When only the reply was lost, the marker is taken back in
-  the background, or its lease runs out; until then the tenant misses.
-* *Redis away when it ends*: the marker stays, so nobody is served; the end is tried again for ``END_PATIENCE``, then
-  the caller gets ``CacheUnavailableError`` (stored, but not confirmed) and it is tried on in the background.
-* *The write fails with its outcome unknown* (the store went away, a timeout, a cancellation): the store may still
-  carry it out, so the tenant misses for one more lease before the write counts as ended.
-* *The writer crashes*: the next script that sees its lease expired removes it and changes the epoch.
-* *The lease cannot be renewed in time*: the body of ``writing()`` is cancelled before the lease ends, so that no
-  write commits after others were allowed to fill.
-* *A failover, a restart from disk, a slot that moved*: another primary has another replication id, which no earlier
-  entry and no earlier fence carries. If the new primary had not yet received a pending marker, the writer's next
-  renewal puts it back and changes the epoch; its end changes the epoch in any case.
-* *A primary that lost its data*, or evicted the epoch: a new random epoch.
-* *A server without the script*: it is sent again.
-
-What is left: a writer that loses its marker to a failover **and** crashes after its commit, before the next renewal
-(a second or so); a primary that was frozen through its own failover and answers queries in the instant before it
-notices. Give Redis a ``volatile-*`` eviction policy: epochs and markers carry no TTL, entries do. An ACL user needs
-``+@read +@write +@fast +@scripting +@connection +info +cluster|info +cluster|slots +command`` on ``~{prefix*``.
+Why an entry is never stale is told in ``tiered_cache`` (readers), ``redis_writes`` (writers) and ``redis_scripts``. Give
+Redis a ``volatile-*`` eviction policy: epochs and markers carry no TTL, entries do.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import time
 import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -65,8 +37,6 @@ LEASE_SECONDS = 15.0
 READER_SECONDS = 2.0
 FLIGHT_SECONDS = 5.0
 _CLOCK = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-END_PATIENCE_SECONDS = 5.0
-_TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
