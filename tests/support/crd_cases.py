@@ -360,9 +360,9 @@ REFUSED = [
     Refused("monitoring-url", 'spec.monitoring.external.prometheusUrl: Invalid value: "prometheus:9090": '
             "spec.monitoring.external.prometheusUrl in body should match '^https?://[^\\s/]+[^\\s]*$'",
             monitoring(type="External", external={"prometheusUrl": "prometheus:9090"})),
-    Refused("availability", "spec.monitoring.objectives.availabilityPercent: Invalid value: 100: "
+    Refused("availability", "spec.monitoring.objectives.availabilityPercent: Invalid value: 99.9999: "
             "spec.monitoring.objectives.availabilityPercent in body should be less than or equal to 99.999",
-            monitoring(objectives={"availabilityPercent": 100})),
+            monitoring(objectives={"availabilityPercent": 99.9999})),  # of a whole number it says "99"
     # changes
     Refused("prometheus-volume-appears", f"spec.monitoring.managed: Invalid value: {_PROMETHEUS_VOLUME}",
             prometheus(size="20Gi"), before=monitoring(type="Managed")),
