@@ -18,7 +18,6 @@ HEADER = (
     "READY",
     "RESTARTS",
     "IN-FLIGHT",
-    "QUEUED",
     "REQ/S",
     "HITS",
     "MISS/S",
@@ -81,7 +80,6 @@ class Reading:
         latency = "rag_request_latency_seconds"
         return {
             "in_flight": total(self.after, "rag_requests_in_flight"),
-            "queued": total(self.after, "rag_requests_queued"),
             "requests_per_second": self.rate("rag_requests_total", route=_QUERY),
             "hit_share": self.hit_share(),
             "misses_per_second": self.rate("rag_cache_misses_total"),
@@ -155,7 +153,6 @@ def line(reading: Reading) -> tuple[str, ...]:
         f"{sum(1 for state in states if state['ready'])}/{len(pod['spec']['containers'])}",
         str(sum(state["restartCount"] for state in states)),
         _number(figures["in_flight"], "{:.0f}"),
-        _number(figures["queued"], "{:.0f}"),
         _number(figures["requests_per_second"], "{:.1f}"),
         "-" if share is None else f"{share:.0%}",
         _number(figures["misses_per_second"], "{:.1f}"),

@@ -79,6 +79,11 @@ class Loaded:
         return f"http://{self.name}.{self.space}"
 
     @property
+    def address(self) -> str:
+        """Of the Service: the cluster's DNS is not what is tested, and it may run on the node that dies."""
+        return self.kubectl("get", "service", self.name, "-n", self.space, "-o", "jsonpath={.spec.clusterIP}")
+
+    @property
     def key(self) -> str:
         return admin_key(self.kubectl, self.space, self.name)
 
@@ -112,7 +117,7 @@ class Loaded:
     @contextmanager
     def load(self, *options: str) -> Iterator[Counted]:
         """A counting client inside the cluster's network; what it counted is there afterwards."""
-        command = [sys.executable, str(_CLIENT), self.url, *options]
+        command = [sys.executable, str(_CLIENT), f"http://{self.address}", *options]
         words = self.cluster.enter_command(["env", f"KEY={self.key}", *command])
         counted = Counted()
         with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:

@@ -290,8 +290,11 @@ class Stack:
         for space in (SPACE, "keda"):
             self._kubectl("delete", "namespace", space, *gone)
         self._kubectl("delete", "apiservice", "v1beta1.metrics.k8s.io", *gone)
-        crds = [f"{name}.keda.sh" for name in ("scaledobjects", "scaledjobs")]
-        self._kubectl("delete", "crd", *crds, *gone)
+        crds = [
+            name for name in self._kubectl("get", "crd", "-o", "name").split() if name.endswith("keda.sh")
+        ]
+        if crds:
+            self._kubectl("delete", *crds, *gone)
         wait_for(lambda: not self._has_keda(), 60, what="KEDA's kinds to go")
 
     def _has_keda(self) -> bool:

@@ -172,10 +172,10 @@ CASES = [
         samples={Record.INFLIGHT: 0, Record.MISSES: 0, Record.LOCAL_P95: 0, Record.HIT_RATIO: None},
     ),
     Case(
-        "waiting-counts",
-        {api("rag_requests_in_flight"): "3x90", api("rag_requests_queued"): "4x90", **UP},
+        "requests-in-flight-count",
+        {api("rag_requests_in_flight"): "3x90", **UP},
         10,
-        samples={Record.INFLIGHT: 7},
+        samples={Record.INFLIGHT: 3},
     ),
     Case(
         "an-idle-histogram-is-zero-not-nan",

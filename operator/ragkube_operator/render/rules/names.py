@@ -22,7 +22,7 @@ class Record(StrEnum):
     """Recorded series. The autoscaler averages the first two over pods and takes SCALING_P95 as it is."""
 
     INFLIGHT = "ragkube:inflight:sum"
-    """Per pod: requests being answered and waiting."""
+    """Per pod: requests being answered; none waits in a queue, what is above the limit is refused."""
     MISSES = "ragkube:cache_misses:rate1m"
     """Per pod: questions a second that the cache did not answer."""
     LOCAL_P95 = "ragkube:local_latency_p95:clamped"

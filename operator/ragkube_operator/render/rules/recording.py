@@ -34,12 +34,8 @@ def _scaling(scope: Scope) -> list[Recording]:
     buckets = scope.rate("rag_local_latency_seconds_bucket", window="2m")
     busy = scope.metric("rag_requests_in_flight")
     p95 = f"histogram_quantile(0.95, sum by ({PER_DEPLOYMENT}, le) ({buckets}))"
-    waiting = scope.metric("rag_requests_queued")
     return [
-        Recording(
-            Record.INFLIGHT,
-            f"sum by ({PER_POD}) ({busy}) + (sum by ({PER_POD}) ({waiting}) or 0 * sum by ({PER_POD}) ({busy}))",
-        ),
+        Recording(Record.INFLIGHT, f"sum by ({PER_POD}) ({busy})"),
         Recording(Record.MISSES, f"sum by ({PER_POD}) ({misses}) or 0 * sum by ({PER_POD}) ({busy})"),
         Recording(
             Record.LOCAL_P95,
