@@ -132,10 +132,10 @@ def ask(
     """Ask a question; the answer comes with citations. With NAME, that RagDeployment in the cluster is asked."""
     from ragkube_operator import cli_cluster, cli_query
 
-    name, question = cli_cluster.target(words, in_cluster=in_cluster(namespace, kube_context))
+    name, question = cli_cluster.target(words, in_cluster=in_cluster(namespace, kube_context, url))
     body = cli_query.request(question, k=k, alpha=alpha, filters=filters or (), model=model)
     opened: AbstractContextManager[Client]
-    if name or in_cluster(namespace, kube_context):
+    if name or in_cluster(namespace, kube_context, url):
         where = cli_cluster.Where(name, namespace, kube_context)
         opened = where.client(given_key(api_key_file, api_key), tenant)
     else:
@@ -234,7 +234,7 @@ def status(
     """Of a RagDeployment in the cluster: conditions, and what to do. Without NAME: health of the API at --url."""
     from ragkube_operator import cli_cluster, cli_status
 
-    if name or in_cluster(namespace, kube_context):
+    if name or in_cluster(namespace, kube_context, url):
         if not cli_cluster.Where(name, namespace, kube_context).status(Output(), as_json=as_json):
             raise typer.Exit(FAILED)
         return

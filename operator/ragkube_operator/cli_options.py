@@ -35,9 +35,10 @@ Namespace = Annotated[
 KubeContext = Annotated[str | None, typer.Option("--context", help="of the kubeconfig")]
 
 
-def in_cluster(namespace: str | None, context: str | None) -> bool:
-    """Whether a cluster is meant although no RagDeployment is named."""
-    return bool(namespace or context) or Path(sys.argv[0]).name.startswith("kubectl-")
+def in_cluster(namespace: str | None, context: str | None, url: str = DEFAULT_URL) -> bool:
+    """Whether a cluster is meant although no RagDeployment is named; a URL that is given wins over the program's name."""
+    as_plugin = Path(sys.argv[0]).name.startswith("kubectl-") and url == DEFAULT_URL
+    return bool(namespace or context) or as_plugin
 
 
 def client(url: str, api_key_file: Path | None, api_key: str | None, tenant: str | None) -> Client:
