@@ -29,7 +29,7 @@ def objects(deployment: RagDeployment, context: Context) -> list[Manifest]:
 
 
 def rule_file(deployment: RagDeployment) -> dict[str, object]:
-    """Recording rules and alerts of a deployment; those of the operator come with a stack of its own."""
+    """Recording rules and alerts of a deployment, and those of the operator."""
     monitoring = deployment.spec.monitoring
     goals = rules.Goals(
         availability=monitoring.objectives.availability_percent / 100,
@@ -37,4 +37,4 @@ def rule_file(deployment: RagDeployment) -> dict[str, object]:
         daily_cost=monitoring.objectives.daily_cost_dollars,
     )
     groups = rules.groups(rules.Scope(deployment.namespace, deployment.name), goals)
-    return rules.rule_file([*groups, *(rules.operator_groups() if monitoring.type == "Managed" else [])])
+    return rules.rule_file([*groups, *rules.operator_groups(scraped=monitoring.type == "Managed")])

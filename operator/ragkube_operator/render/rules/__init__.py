@@ -26,9 +26,12 @@ def groups(scope: Scope, goals: Goals) -> list[Group]:
     return [*recordings(scope), *alerts(scope, goals)]
 
 
-def operator_groups() -> list[Group]:
-    """The groups of the operator itself, once in a cluster."""
-    return [operator_alerts()]
+def operator_groups(*, scraped: bool = True) -> list[Group]:
+    """The alerts of the operator itself; where it may not be ``scraped``, its silence is no alarm.
+
+    Several deployments may bring them to one Prometheus: equal alerts are one alert to Alertmanager.
+    """
+    return [operator_alerts(scraped=scraped)]
 
 
 def rule_file(found: list[Group]) -> dict[str, object]:

@@ -5,20 +5,23 @@ from __future__ import annotations
 from ragkube_operator.render.rules.model import Alert, Group
 
 
-def operator_alerts() -> Group:
-    """Once in a cluster."""
-    return Group("ragkube.operator", _alerts())
+def operator_alerts(*, scraped: bool) -> Group:
+    """``scraped``: its series must be there."""
+    return Group("ragkube.operator", [*([_down()] if scraped else []), *_alerts()])
+
+
+def _down() -> Alert:
+    return Alert(
+        "RagkubeOperatorDown",
+        'absent(ragkube_operator_resources) or sum(up{job=~".*ragkube-operator.*"}) == 0',
+        "warning",
+        "The ragkube operator does not run",
+        "What runs goes on; nothing is changed, repaired or healed.",
+    )
 
 
 def _alerts() -> list[Alert]:
     return [
-        Alert(
-            "RagkubeOperatorDown",
-            'absent(ragkube_operator_resources) or sum(up{job=~".*ragkube-operator.*"}) == 0',
-            "warning",
-            "The ragkube operator does not run",
-            "What runs goes on; nothing is changed, repaired or healed.",
-        ),
         Alert(
             "RagkubeOperatorFails",
             'sum(rate(ragkube_operator_reconciles_total{outcome!="ok"}[10m]))'
