@@ -167,6 +167,8 @@ def open_world(folder: Path) -> World:
     os.sched_setaffinity(0, {LOAD_CORE})  # what is started from here inherits it
     try:
         redis = start_cluster("redis", folder / "redis")
+        for index in range(len(redis.ports)):  # no failover because this machine has too much to do
+            redis.call(index, "CONFIG", "SET", "cluster-node-timeout", 60_000)
         (folder / "weaviate").mkdir()
         weaviate = start_weaviate(folder / "weaviate")
         command = [sys.executable, "-m", "llm_server", "--port", "PORT"]
