@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
+from ragkube_api.loop_metrics import LoopCounter, LoopHistogram
 from ragkube_api.telemetry import Telemetry
 from ragkube_operator.explanations import EXPLANATIONS
 from ragkube_operator.metrics import Metrics
@@ -28,10 +29,11 @@ def reasons() -> str:
     return table(("reason", "of", "what it means", "what to do"), rows)
 
 
-def _row(metric: MetricWrapperBase) -> tuple[str, ...]:
+def _row(metric: MetricWrapperBase | LoopCounter | LoopHistogram) -> tuple[str, ...]:
     (described,) = metric.describe()
     name = f"{described.name}_total" if described.type == "counter" else described.name
-    labels = ", ".join(f"`{label}`" for label in metric._labelnames)  # noqa: SLF001  # told nowhere else
+    names = metric._labelnames if isinstance(metric, MetricWrapperBase) else metric.label_names  # noqa: SLF001
+    labels = ", ".join(f"`{label}`" for label in names)
     return f"`{name}`", described.type, labels, described.documentation
 
 
@@ -43,7 +45,8 @@ def table(header: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> str:
 
 def api_metrics() -> str:
     """Every metric of the API, in the order in which the code has them."""
-    found = [each for each in vars(Telemetry()).values() if isinstance(each, MetricWrapperBase)]
+    kinds = MetricWrapperBase | LoopCounter | LoopHistogram
+    found = [each for each in vars(Telemetry()).values() if isinstance(each, kinds)]
     rows = [(name, kind, labels or "none", text.rstrip(".")) for name, kind, labels, text in map(_row, found)]
     return table(("metric", "type", "labels", "what it counts"), rows)
 

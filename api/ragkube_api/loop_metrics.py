@@ -27,7 +27,8 @@ class LoopCounter(Collector):
     """Like ``prometheus_client.Counter``; ``name`` ends in ``_total``."""
 
     def __init__(self, name: str, text: str, labels: Sequence[str], *, registry: CollectorRegistry) -> None:
-        self._description = name, text, labels
+        self.label_names = tuple(labels)
+        self._description = name, text
         self._series: dict[tuple[str, ...], Count] = {}
         registry.register(self)
 
@@ -38,10 +39,13 @@ class LoopCounter(Collector):
             found = self._series[values] = Count()
         return found
 
+    def describe(self) -> list[CounterMetricFamily]:
+        """Without series."""
+        return [CounterMetricFamily(*self._description, labels=self.label_names)]
+
     def collect(self) -> Iterator[CounterMetricFamily]:
         """All series."""
-        name, text, labels = self._description
-        family = CounterMetricFamily(name, text, labels=labels)
+        (family,) = self.describe()
         for values, series in list(self._series.items()):
             family.add_metric(values, series.value)
         yield family
@@ -75,7 +79,8 @@ class LoopHistogram(Collector):
         buckets: Sequence[float],
         registry: CollectorRegistry,
     ) -> None:
-        self._description = name, text, labels
+        self.label_names = tuple(labels)
+        self._description = name, text
         self._bounds = tuple(buckets)
         self._series: dict[tuple[str, ...], Distribution] = {}
         if not labels:
@@ -93,10 +98,13 @@ class LoopHistogram(Collector):
         """Of a histogram without labels."""
         self.labels().observe(value)
 
+    def describe(self) -> list[HistogramMetricFamily]:
+        """Without series."""
+        return [HistogramMetricFamily(*self._description, labels=self.label_names)]
+
     def collect(self) -> Iterator[HistogramMetricFamily]:
         """All series, with buckets that add up."""
-        name, text, labels = self._description
-        family = HistogramMetricFamily(name, text, labels=labels)
+        (family,) = self.describe()
         bounds = [*map(str, map(float, self._bounds)), "+Inf"]
         for values, series in list(self._series.items()):
             count, buckets = 0, []
