@@ -18,7 +18,11 @@ from support.api import ApiProcess, api_process, metric_in
 from support.redis import RedisServers
 from support.weaviate import WeaviateServer
 
-pytestmark = [pytest.mark.component("redis"), pytest.mark.component("weaviate")]
+pytestmark = [
+    pytest.mark.component("redis"),
+    pytest.mark.component("weaviate"),
+    pytest.mark.timeout(900),
+]
 
 ASKERS = 200
 LEASE = 2.0
