@@ -158,30 +158,6 @@ def test_off_and_on_again_keeps_the_number(platform: Loaded, kubectl: Kubectl) -
     assert platform.pods == 3
 
 
-def test_keda_takes_over_when_it_is_installed(
-    platform: Loaded, stack: Stack, kubectl: Kubectl, tmp_path: Path
-) -> None:
-    scale(platform, prometheusUrl=PROMETHEUS)
-    stack.start_keda(tmp_path)
-    wait_for(
-        lambda: "KEDA keeps between" in platform.scaling().get("message", ""),
-        150,
-        what="KEDA to scale",
-        pause=1,
-    )
-    autoscalers = kubectl.json("get", "hpa", "-n", platform.space)["items"]
-    assert [item["metadata"]["name"] for item in autoscalers] == [f"keda-hpa-{platform.name}-api"]
-    rests(platform, 1)
-    with platform.load("--workers", "16", "--unique") as counted:
-        print(f"\nKEDA: 4 pods wanted after {rises(platform, 4):.0f} s")
-    assert set(counted.answers) == {"200"}
-    scale(platform, prometheusUrl="http://nowhere.invalid:9090")
-    wait_for(
-        lambda: reason(platform) == "MetricsUnavailable", 90, what="the wrong address to be told", pause=1
-    )
-    assert "spec.autoscaling.prometheusUrl" in platform.scaling()["message"]
-
-
 # -- longer ------------------------------------------------------------------------------------------------------------
 
 
@@ -254,3 +230,28 @@ def test_external_metrics_are_preferred_and_cpu_is_the_last_resort(
     stack.start_metrics_server()
     scale(platform, engine="CPU")
     wait_for(lambda: reason(platform) == "Scaling", 90, what="CPU to be measured", ignore=(KubectlError,))
+
+
+@pytest.mark.soak
+def test_keda_takes_over_when_it_is_installed(
+    platform: Loaded, stack: Stack, kubectl: Kubectl, tmp_path: Path
+) -> None:
+    scale(platform, prometheusUrl=PROMETHEUS)
+    stack.start_keda(tmp_path)
+    wait_for(
+        lambda: "KEDA keeps between" in platform.scaling().get("message", ""),
+        150,
+        what="KEDA to scale",
+        pause=1,
+    )
+    autoscalers = kubectl.json("get", "hpa", "-n", platform.space)["items"]
+    assert [item["metadata"]["name"] for item in autoscalers] == [f"keda-hpa-{platform.name}-api"]
+    rests(platform, 1)
+    with platform.load("--workers", "16", "--unique") as counted:
+        print(f"\nKEDA: 4 pods wanted after {rises(platform, 4):.0f} s")
+    assert set(counted.answers) == {"200"}
+    scale(platform, prometheusUrl="http://nowhere.invalid:9090")
+    wait_for(
+        lambda: reason(platform) == "MetricsUnavailable", 90, what="the wrong address to be told", pause=1
+    )
+    assert "spec.autoscaling.prometheusUrl" in platform.scaling()["message"]

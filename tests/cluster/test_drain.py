@@ -62,6 +62,7 @@ def test_a_drained_node_costs_no_request(platform: Loaded, kubectl: Kubectl) -> 
     assert counted.total > 100
 
 
+@pytest.mark.soak
 def test_a_node_that_dies_costs_only_what_was_in_flight_on_it(
     platform: Loaded, cluster: Cluster, kubectl: Kubectl
 ) -> None:
