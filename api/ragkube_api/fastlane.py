@@ -11,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Coroutine
+from functools import lru_cache
 from typing import Any, Final, Protocol, cast
 
 import orjson
@@ -39,6 +40,9 @@ _NO_FILTERS: Final[dict[str, Any]] = {}
 _FIELDS: Final = frozenset({"question", "k", "alpha", "filters", "model", "tags"})
 # A body that is not here yet is for the application to wait for, under the deadline of the request.
 _PATIENCE_SECONDS: Final = 0.1
+# Bodies that come again are decoded once; larger ones are not worth the memory.
+_MOST_KNOWN: Final = 4096
+_MOST_KNOWN_BYTES: Final = 1024
 
 
 class Exchange(Protocol):
@@ -59,6 +63,7 @@ class FastLane:
         self._answering = runtime.answering
         self._asked = runtime.asked
         self._defaults = runtime.settings.retrieval
+        self._known = lru_cache(_MOST_KNOWN)(self._question)
 
     def takes(self, scope: Scope) -> bool:
         """Whether the request may be one for the lane."""
@@ -77,7 +82,9 @@ class FastLane:
         first = await _soon(receive)
         if first is None:
             return receive
-        question = None if first.get("more_body") else self._question(tenant, first.get("body", b""))
+        body = first.get("body", b"")
+        read = self._known if len(body) <= _MOST_KNOWN_BYTES else self._question
+        question = None if first.get("more_body") else read(tenant, body)
         found = None if question is None else await self._look_up(question)
         if found is None or found.answer is None:
             state["looked_up"] = found
@@ -87,8 +94,8 @@ class FastLane:
         facts["tenant"], facts["cache"] = tenant, answer.cache.status
         scope["route"] = _Route
         elapsed = (time.perf_counter() - started) * 1000
-        body = answer.body(latency_ms=elapsed, trace_id=state["trace_id"])
-        await exchange.answer([(b"content-length", b"%d" % len(body)), _JSON], body)
+        response = answer.body(latency_ms=elapsed, trace_id=state["trace_id"])
+        await exchange.answer([(b"content-length", b"%d" % len(response)), _JSON], response)
         return None
 
     async def _look_up(self, question: Question) -> LookedUp | None:

@@ -24,6 +24,8 @@ from ragkube_api.telemetry import Telemetry
 __all__ = ["Answer", "Answering", "Held", "LookedUp", "Question"]
 
 _MOST_REFRESHES: Final = 4
+# Values of this process that were found whole need not be checked at each hit.
+_MOST_WHOLE: Final = 2048
 # Other replicas see an old answer near its end at about the same moment; so long they take the new one of the first.
 _REFRESHED_SECONDS: Final = 10.0
 
@@ -87,6 +89,7 @@ class Answering:
         self._timeout = timeout_seconds
         self._telemetry = telemetry
         self._refreshes = Background(_MOST_REFRESHES)
+        self._whole: dict[str | None, tuple[bytes, Entry]] = {}
 
     async def look_up(self, question: Question) -> LookedUp:
         """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet."""
@@ -163,10 +166,17 @@ class Answering:
         return None if found is None or entry is None else Held(found, entry)
 
     def _opened(self, value: bytes, digest: str | None) -> Entry | None:
+        known = self._whole.get(digest)
+        if known is not None and known[0] is value:  # the very bytes that were checked before
+            return known[1]
         entry = answer_codec.open_entry(value, digest)
         if entry is None:
             self._telemetry.cache_errors.labels("corrupt").inc()
             self._telemetry.log.warning("cache_entry_corrupt", key=digest)
+        elif digest is not None:
+            if len(self._whole) >= _MOST_WHOLE:
+                del self._whole[next(iter(self._whole))]
+            self._whole[digest] = value, entry
         return entry
 
     def _hit(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 from dataclasses import dataclass, field
+from functools import lru_cache
+from types import MappingProxyType
 
 import orjson
 
@@ -20,6 +22,8 @@ from ragkube_api.services.tags import tags_of
 from ragkube_api.services.ttl_classes import TtlClasses
 from ragkube_api.services.writing import Writer
 from ragkube_api.telemetry import Telemetry
+
+_MOST_KNOWN_KEYS = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,15 +100,26 @@ class Maker:
         self._state = state
         self._timeout = timeout_seconds
         self._telemetry = telemetry
+        self._unfiltered = lru_cache(_MOST_KNOWN_KEYS)(self._key)
 
     def attempt(self, question: Question) -> Attempt:
         """The question ready to be answered; raises ``InvalidRequestError`` for a model that is not allowed."""
-        text, model = answer_keys.normalise(question.text), self._writer.model(question.model)
-        key = answer_keys.answer_key(
-            question=text, k=question.k, alpha=question.alpha, filters=question.filters, model=model,
-            state=self._state,
-        )  # fmt: skip
+        model, filters = self._writer.model(question.model), question.filters
+        if filters:
+            text, key = self._key(question.text, question.k, question.alpha, model, filters)
+        else:
+            text, key = self._unfiltered(question.text, question.k, question.alpha, model)
         return Attempt(question, text, model, key, time.monotonic())
+
+    def _key(
+        self, question: str, k: int, alpha: float, model: str | None, filters: Filters = MappingProxyType({})
+    ) -> tuple[str, Key]:
+        """The normalised text, and what its answer is cached under."""
+        text = answer_keys.normalise(question)
+        key = answer_keys.answer_key(
+            question=text, k=k, alpha=alpha, filters=filters, model=model, state=self._state
+        )
+        return text, key
 
     async def work(self, attempt: Attempt, lookup: Lookup | None) -> Work:
         """Retrieve; without a look-up nothing is read from the cache or stored there."""
