@@ -69,7 +69,7 @@ EVENTS: Final = {
 """Event name → what it says and its fields. ``trace_id`` stands in every line that belongs to a request."""
 
 _LOGGED = "(logged)"
-# from an answer out of the process' own memory (measured: 0.1 to 0.5 ms) to a slow model (20 s and more)
+# from an answer out of the process' own memory (measured: about 0.1 ms) to a slow model (20 s and more)
 _LATENCY = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60,
 )  # fmt: skip

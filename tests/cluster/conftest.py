@@ -14,6 +14,11 @@ from cluster.testbed.paths import UnavailableError
 from support.platforms import OPERATOR
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The chart's tests come last: they remove the operator that the others share."""
+    items.sort(key=lambda item: item.path.name == "test_helm.py")
+
+
 def _lacking(reason: str) -> NoReturn:
     """Skip; in CI a missing cluster is a failure, or nobody would notice."""
     if os.environ.get("CI") == "true":

@@ -225,7 +225,7 @@ def run(rights: Path, images: dict[str, str], kubectl: Kubectl) -> Iterator[Helm
     for each in releases:
         one("uninstall", each["name"], "--wait", "--timeout", "120s")
     kubectl("delete", CRD, "--ignore-not-found", "--timeout=120s", timeout=140)
-    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false")
+    kubectl("delete", "namespace", NAMESPACE, "--ignore-not-found", "--timeout=120s", timeout=140)
 
 
 def pods(kubectl: Kubectl, namespace: str) -> dict[str, tuple[str, int]]:
