@@ -351,7 +351,10 @@ def test_a_lost_operator_pod_is_replaced_by_the_standby(
 ) -> None:
     run("upgrade", "--install", "ragkube", CHART, "--create-namespace", "--wait", "--timeout", "180s")
     lease = ("get", "lease", "ragkube-operator", "-n", NAMESPACE, "-o", "jsonpath={.spec.holderIdentity}")
-    leader = kubectl(*lease)
+    # the Lease of an operator that was removed a moment ago may still be there
+    leader = wait_for(
+        lambda: kubectl(*lease) if kubectl(*lease) in pods(kubectl, NAMESPACE) else "", 40, what="a leader"
+    )
     space = namespaces.create("standby")
     started = time.monotonic()
     kubectl("delete", "pod", leader, "-n", NAMESPACE, "--grace-period=0", "--force", "--wait=false")
