@@ -7,6 +7,7 @@ Metrics live in a registry of their own per application. Logs are events with fi
 from __future__ import annotations
 
 import asyncio
+import atexit
 import logging
 import random
 import re
@@ -214,6 +215,7 @@ def trace_id_of(traceparent: str | None) -> str:
 def configure_logging(settings: LogSettings) -> LogOutput:
     """Send our events and the libraries' warnings to standard output. Entry points call it, once, and close it."""
     output = LogOutput(sys.stdout.fileno(), _dropped_line)
+    atexit.register(output.close)  # what was logged last is out, however the process ends
     level = logging.getLevelNamesMapping()[settings.level.upper()]
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
