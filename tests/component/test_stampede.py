@@ -92,7 +92,7 @@ class Crowd:
 
 
 def _client() -> httpx2.AsyncClient:
-    return httpx2.AsyncClient(timeout=300, limits=httpx2.Limits(max_connections=ASKERS))
+    return httpx2.AsyncClient(timeout=300, limits=httpx2.Limits(max_connections=ASKERS + 1))
 
 
 def _sum(processes: list[ApiProcess], name: str, **labels: str) -> float:
