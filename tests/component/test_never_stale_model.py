@@ -124,6 +124,18 @@ class Walk(RuleBasedStateMachine):
         for asked in self.stage.replicas:
             self.do(self.world.ask_and_fill, asked, document)
 
+    @rule(replica=REPLICA, document=DOCUMENT)
+    def write_unheard(self, replica: int, document: int) -> None:
+        """The other one has the answer in its memory, and the message of the write is lost."""
+        other = self.stage.replicas[1 - replica]
+        for _ in range(2):
+            self.do(self.world.ask_and_fill, other, document)
+        self.do(self.world.deafen, other, True)
+        self.do(self.world.begin, self.stage.replicas[replica], document)
+        self.do(self.world.end, -1)
+        self.do(self.world.ask_and_fill, other, document)
+        self.do(self.world.deafen, other, False)
+
     @rule(replica=REPLICA)
     def late_replies(self, replica: int) -> None:
         self.do(self.world.hold_replies, self.stage.replicas[replica])
@@ -208,4 +220,5 @@ def test_a_build_without_the_fence_or_the_lease_is_caught(
     # what was served may differ when hypothesis walks the same way again: time is not its own
     with pytest.raises((AssertionError, Flaky)):
         take_steps(stage, walks=10)
+    print(f"caught after {stage.caught} steps")
     assert 0 < stage.caught <= 1000
