@@ -88,7 +88,7 @@ class Replay:
             answer = await self.app.ask(question)
             seen.append((question, _documents(answer)))
             self.counts["asked under way"] += 1
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.002)  # a loop that never rests keeps the threads of the write waiting
         return seen
 
     async def judge(self, question: str, before: Found, after: Found, edited: str) -> None:
