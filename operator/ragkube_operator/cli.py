@@ -12,19 +12,14 @@ import typer
 
 from ragkube_operator.cli_admin import cache_app, keys_app
 from ragkube_operator.cli_options import (
-    DEFAULT_URL,
     AsJson,
     Deployment,
-    Key,
-    KeyFile,
     KubeContext,
     Namespace,
-    Tenant,
-    Url,
-    client,
-    given_key,
+    Server,
     in_cluster,
-)  # fmt: skip
+    with_server,
+)
 from ragkube_operator.cli_output import FAILED, USAGE, CliError, Output
 
 if TYPE_CHECKING:
@@ -107,7 +102,9 @@ def render(
 
 
 @app.command()
+@with_server
 def ask(
+    server: Server,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -122,30 +119,28 @@ def ask(
     ] = None,
     model: Annotated[str | None, typer.Option(help="another model than the deployment's default")] = None,
     as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key_file: KeyFile = None,
-    api_key: Key = None,
-    tenant: Tenant = None,
     namespace: Namespace = None,
     kube_context: KubeContext = None,
 ) -> None:
     """Ask a question; the answer comes with citations. With NAME, that RagDeployment in the cluster is asked."""
     from ragkube_operator import cli_cluster, cli_query
 
-    name, question = cli_cluster.target(words, in_cluster=in_cluster(namespace, kube_context, url))
+    name, question = cli_cluster.target(words, in_cluster=in_cluster(namespace, kube_context, server.url))
     body = cli_query.request(question, k=k, alpha=alpha, filters=filters or (), model=model)
     opened: AbstractContextManager[Client]
-    if name or in_cluster(namespace, kube_context, url):
+    if name or in_cluster(namespace, kube_context, server.url):
         where = cli_cluster.Where(name, namespace, kube_context)
-        opened = where.client(given_key(api_key_file, api_key), tenant)
+        opened = where.client(server.given_key(), server.tenant)
     else:
-        opened = client(url, api_key_file, api_key, tenant)
+        opened = server.client()
     with opened as api:
         cli_query.ask(api, Output(), body, as_json=as_json)
 
 
 @app.command()
+@with_server
 def ingest(
+    server: Server,
     paths: Annotated[
         list[Path], typer.Argument(metavar="PATH...", help="files, or folders with all in them")
     ],
@@ -153,10 +148,6 @@ def ingest(
     meta: Annotated[
         list[str] | None, typer.Option("--meta", metavar="KEY=VALUE", help="metadata of all; repeatable")
     ] = None,
-    url: Url = DEFAULT_URL,
-    api_key_file: KeyFile = None,
-    api_key: Key = None,
-    tenant: Tenant = None,
 ) -> None:
     """Upload documents; a file that cannot be used is reported and the others go on."""
     from ragkube_operator import cli_documents, cli_query
@@ -164,7 +155,7 @@ def ingest(
     output = Output()
     metadata = cli_query.parse_pairs("--meta", meta or ())
     files = cli_documents.collect(paths, prefix)
-    with client(url, api_key_file, api_key, tenant) as api:
+    with server.client() as api:
         tally = cli_documents.ingest(api, output, files, metadata)
     output.line(tally.sentence())
     cli_documents.report_failures(output, tally.failures)
@@ -173,72 +164,64 @@ def ingest(
 
 
 @documents_app.command("list")
+@with_server
 def list_documents(
+    server: Server,
     as_json: Annotated[bool, typer.Option("--json", help="one JSON object a line")] = False,
-    url: Url = DEFAULT_URL,
-    api_key_file: KeyFile = None,
-    api_key: Key = None,
-    tenant: Tenant = None,
 ) -> None:
     """Every document, in order of its id."""
     from ragkube_operator import cli_documents
 
-    with client(url, api_key_file, api_key, tenant) as api:
+    with server.client() as api:
         cli_documents.list_documents(api, Output(), as_json=as_json)
 
 
 @documents_app.command("get")
+@with_server
 def get_document(
+    server: Server,
     document_id: Annotated[str, typer.Argument(metavar="ID")],
     content: Annotated[
         bool, typer.Option("--content", help="the stored text that citations refer to")
     ] = False,
-    url: Url = DEFAULT_URL,
-    api_key_file: KeyFile = None,
-    api_key: Key = None,
-    tenant: Tenant = None,
 ) -> None:
     """What is known of one document, or its text."""
     from ragkube_operator import cli_documents
 
-    with client(url, api_key_file, api_key, tenant) as api:
+    with server.client() as api:
         cli_documents.get_document(api, Output(), document_id, content=content)
 
 
 @documents_app.command("delete")
+@with_server
 def delete_documents(
+    server: Server,
     document_ids: Annotated[list[str], typer.Argument(metavar="ID...")],
-    url: Url = DEFAULT_URL,
-    api_key_file: KeyFile = None,
-    api_key: Key = None,
-    tenant: Tenant = None,
 ) -> None:
     """Delete documents; no later answer uses them."""
     from ragkube_operator import cli_documents
 
-    with client(url, api_key_file, api_key, tenant) as api:
+    with server.client() as api:
         cli_documents.delete_documents(api, Output(), document_ids)
 
 
 @app.command()
+@with_server
 def status(
+    server: Server,
     name: Deployment = None,
     as_json: AsJson = False,
-    url: Url = DEFAULT_URL,
-    api_key_file: KeyFile = None,
-    api_key: Key = None,
-    tenant: Tenant = None,
     namespace: Namespace = None,
     kube_context: KubeContext = None,
 ) -> None:
     """Of a RagDeployment in the cluster: conditions, and what to do. Without NAME: health of the API at --url."""
     from ragkube_operator import cli_cluster, cli_status
 
-    if name or in_cluster(namespace, kube_context, url):
+    if name or in_cluster(namespace, kube_context, server.url):
         if not cli_cluster.Where(name, namespace, kube_context).status(Output(), as_json=as_json):
             raise typer.Exit(FAILED)
         return
-    with client(url, api_key_file, api_key, tenant) as api:
+    with server.client() as api:
         if not cli_status.status(api, Output(), as_json=as_json):
             raise typer.Exit(FAILED)
 
