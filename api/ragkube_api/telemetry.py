@@ -91,6 +91,14 @@ class Telemetry:
         self.registry = registry
         self.log: FilteringBoundLogger = structlog.get_logger("ragkube_api")
         self.request_line: RequestLine = self._request_line
+        self._declare_requests(registry)
+        self._declare_cache(registry)
+        self._declare_semantic(registry)
+        self._declare_models(registry)
+        self._declare_documents(registry)
+        ProcessCollector(registry=registry)
+
+    def _declare_requests(self, registry: CollectorRegistry) -> None:
         self.requests = LoopCounter(
             "rag_requests_total", "HTTP requests.", ["route", "method", "status"], registry=registry
         )
@@ -112,6 +120,8 @@ class Telemetry:
             "rag_rate_limited_total", "Requests refused because their client asked too much.", ["tier"],
             registry=registry,
         )  # fmt: skip
+
+    def _declare_cache(self, registry: CollectorRegistry) -> None:
         self.cache_hits = LoopCounter(
             "rag_cache_hits_total", "Values from the cache.", ["level", "kind"], registry=registry
         )
@@ -138,6 +148,8 @@ class Telemetry:
             "Cached answers made anew in the background: early (before the end of the TTL), stale (after it).",
             ["reason"], registry=registry,
         )  # fmt: skip
+
+    def _declare_semantic(self, registry: CollectorRegistry) -> None:
         self.semantic_proposals = Counter(
             "rag_semantic_proposals_total",
             "Cached answers that passed every gate for a paraphrase: served, recalled (judged before), withheld (no budget).",
@@ -159,6 +171,8 @@ class Telemetry:
             "rag_semantic_serving", "1 while the tenant's bound is within its budget and paraphrase hits are served.",
             ["tenant"], registry=registry,
         )  # fmt: skip
+
+    def _declare_models(self, registry: CollectorRegistry) -> None:
         self.llm_calls = Counter(
             "rag_llm_calls_total", "Calls of a language model.", ["model", "outcome"], registry=registry
         )
@@ -173,6 +187,8 @@ class Telemetry:
             "rag_degraded_answers_total", "Answers given without a part that was away.", ["reason"],
             registry=registry,
         )  # fmt: skip
+
+    def _declare_documents(self, registry: CollectorRegistry) -> None:
         self.documents_indexed = Counter(
             "rag_documents_indexed_total",
             "Writes of documents: created, replaced, unchanged, deleted, failed.",
@@ -189,7 +205,6 @@ class Telemetry:
             "rag_api_keys", "Hashed API keys in the keys file, and lines that are wrong.", ["state"],
             registry=registry,
         )  # fmt: skip
-        ProcessCollector(registry=registry)
 
     def _request_line(self, fields: Mapping[str, Any], *, quiet: bool) -> None:
         write = self.log.debug if quiet else self.log.info

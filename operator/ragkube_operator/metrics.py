@@ -21,24 +21,32 @@ class Metrics:
 
     def __post_init__(self) -> None:
         """Register every metric."""
+        self._declare_requests()
+        self._declare_resources()
+        self._declare_passes()
+        self._declare_leadership()
+
+    def _declare_requests(self) -> None:
         self.requests = Counter(
             "ragkube_operator_kube_requests_total",
             "Requests to the API server",
             ["verb", "resource", "code"],
             registry=self.registry,
         )
-        self.passes = Counter(
-            "ragkube_operator_reconciles_total",
-            "Reconcile passes by how they ended",
-            ["outcome"],
+        self.request_seconds = Histogram(
+            "ragkube_operator_kube_request_seconds",
+            "Duration of requests to the API server, watches not counted",
+            ["verb"],
+            registry=self.registry,
+            buckets=(0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30),
+        )
+        self.watch_failures = Counter(
+            "ragkube_operator_watch_failures_total",
+            "How often watching had to start from nothing, because the API server failed for long",
             registry=self.registry,
         )
-        self.seconds = Histogram(
-            "ragkube_operator_reconcile_seconds",
-            "Duration of one reconcile pass",
-            registry=self.registry,
-            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
-        )
+
+    def _declare_resources(self) -> None:
         self.resources = Gauge(
             "ragkube_operator_resources", "RagDeployments that a worker looks after", registry=self.registry
         )
@@ -54,12 +62,19 @@ class Metrics:
             ["step"],
             registry=self.registry,
         )
-        self.request_seconds = Histogram(
-            "ragkube_operator_kube_request_seconds",
-            "Duration of requests to the API server, watches not counted",
-            ["verb"],
+
+    def _declare_passes(self) -> None:
+        self.passes = Counter(
+            "ragkube_operator_reconciles_total",
+            "Reconcile passes by how they ended",
+            ["outcome"],
             registry=self.registry,
-            buckets=(0.005, 0.02, 0.05, 0.1, 0.3, 1, 3, 10, 30),
+        )
+        self.seconds = Histogram(
+            "ragkube_operator_reconcile_seconds",
+            "Duration of one reconcile pass",
+            registry=self.registry,
+            buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30),
         )
         self.queue = Gauge(
             "ragkube_operator_queue_depth",
@@ -72,6 +87,8 @@ class Metrics:
             registry=self.registry,
             buckets=(0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100),
         )
+
+    def _declare_leadership(self) -> None:
         self.leader = Gauge(
             "ragkube_operator_leader",
             "1 in the instance that is active, 0 in those that stand by",
@@ -80,11 +97,6 @@ class Metrics:
         self.elections = Counter(
             "ragkube_operator_elections_total",
             "How often this instance became the leader",
-            registry=self.registry,
-        )
-        self.watch_failures = Counter(
-            "ragkube_operator_watch_failures_total",
-            "How often watching had to start from nothing, because the API server failed for long",
             registry=self.registry,
         )
 
