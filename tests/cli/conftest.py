@@ -47,6 +47,20 @@ def start(tmp_path: Path) -> Iterator[Start]:
             one.process.stdout.close()
 
 
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+    """A running ragkube without documents of its own; each test takes a tenant of its own."""
+    path = tmp_path_factory.mktemp("shared")
+    (path / "rag.yaml").write_text(
+        "{apiVersion: ragkube.dev/v1alpha1, kind: RagDeployment, metadata: {name: docs}}"
+    )
+    run = Run(["rag.yaml"], path, {})
+    yield run.wait_for(READY)
+    assert run.end() == 0
+    assert run.process.stdout
+    run.process.stdout.close()
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Write:
     """Writes a RagDeployment; ``spec`` as Python objects (JSON is YAML)."""

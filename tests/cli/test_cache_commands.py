@@ -3,36 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from support.command import READY, Command, Run
+from support.command import Command, Run
 
 pytestmark = pytest.mark.proves("C8")
 
 MOON, SUN = "How far is the moon?", "How hot is the sun?"
 
 
-@pytest.fixture(scope="module")
-def api(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A running ragkube with two documents; each test takes a tenant of its own."""
-    path = tmp_path_factory.mktemp("cached")
-    (path / "rag.yaml").write_text(
-        "{apiVersion: ragkube.dev/v1alpha1, kind: RagDeployment, metadata: {name: docs}}"
-    )
-    run = Run(["rag.yaml"], path, {})
-    yield run.wait_for(READY)
-    assert run.end() == 0
-    assert run.process.stdout
-    run.process.stdout.close()
-
-
 def test_questions_of_a_file_are_cached_listed_shown_and_disowned(
-    ragkube: Command, api: Run, tmp_path: Path
+    ragkube: Command, shared: Run, tmp_path: Path
 ) -> None:
-    here = {"RAGKUBE_URL": api.url, "RAGKUBE_TENANT": "files"}
+    here = {"RAGKUBE_URL": shared.url, "RAGKUBE_TENANT": "files"}
     documents = tmp_path / "documents"
     documents.mkdir()
     (documents / "moon.txt").write_text("The moon is 384,400 kilometres away.")
@@ -65,8 +50,8 @@ def test_questions_of_a_file_are_cached_listed_shown_and_disowned(
     assert (cleared.returncode, cleared.stdout) == (0, "1 value removed\n")
 
 
-def test_the_most_asked_questions_come_back_after_clearing(ragkube: Command, api: Run) -> None:
-    here = {"RAGKUBE_URL": api.url, "RAGKUBE_TENANT": "asked"}
+def test_the_most_asked_questions_come_back_after_clearing(ragkube: Command, shared: Run) -> None:
+    here = {"RAGKUBE_URL": shared.url, "RAGKUBE_TENANT": "asked"}
     assert ragkube("cache", "asked", **here).stdout == "Nothing was asked yet.\n"
     for _ in range(2):
         ragkube("ask", MOON, **here)
@@ -82,8 +67,8 @@ def test_the_most_asked_questions_come_back_after_clearing(ragkube: Command, api
     assert warmed.stdout.splitlines()[-1] == "2 answers cached, 0 cached before, 0 not cached"
 
 
-def test_statistics_are_for_people_and_for_programs(ragkube: Command, api: Run) -> None:
-    here = {"RAGKUBE_URL": api.url, "RAGKUBE_TENANT": "counted"}
+def test_statistics_are_for_people_and_for_programs(ragkube: Command, shared: Run) -> None:
+    here = {"RAGKUBE_URL": shared.url, "RAGKUBE_TENANT": "counted"}
     for _ in range(2):
         ragkube("ask", MOON, **here)
     printed = ragkube("cache", "stats", **here).stdout
@@ -96,10 +81,10 @@ def test_statistics_are_for_people_and_for_programs(ragkube: Command, api: Run) 
     assert (found["tenant"], found["levels"][0]["entries"]) == ("counted", 1)
 
 
-def test_a_question_that_cannot_be_asked_is_named(ragkube: Command, api: Run, tmp_path: Path) -> None:
+def test_a_question_that_cannot_be_asked_is_named(ragkube: Command, shared: Run, tmp_path: Path) -> None:
     file = tmp_path / "questions.txt"
     file.write_text('good question\n{"question": "what?", "k": 99}\n')
-    result = ragkube("cache", "warm", file, "--url", api.url)
+    result = ragkube("cache", "warm", file, "--url", shared.url)
     assert result.returncode == 1
     assert result.stderr.splitlines()[0] == "error: Invalid request"
     assert result.stderr.splitlines()[1].startswith("  questions.1.k: ")

@@ -13,33 +13,19 @@ from pathlib import Path
 
 import pytest
 
-from support.command import READY, REPOSITORY, Command, Run, Start, Write, environment
-
-
-@pytest.fixture(scope="module")
-def empty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
-    """A running ragkube without documents; each test takes a tenant of its own."""
-    path = tmp_path_factory.mktemp("shared")
-    (path / "rag.yaml").write_text(
-        "{apiVersion: ragkube.dev/v1alpha1, kind: RagDeployment, metadata: {name: docs}}"
-    )
-    run = Run(["rag.yaml"], path, {})
-    yield run.wait_for(READY)
-    assert run.end() == 0
-    assert run.process.stdout
-    run.process.stdout.close()
+from support.command import REPOSITORY, Command, Run, Start, Write, environment
 
 
 @pytest.mark.proves("I1")
-def test_ingest_uploads_folders_and_names_what_fails(ragkube: Command, empty: Run, folder: Path) -> None:
+def test_ingest_uploads_folders_and_names_what_fails(ragkube: Command, shared: Run, folder: Path) -> None:
     (folder / "empty.md").write_text("")
     (folder / ".hidden.md").write_text("# Hidden")
-    first = ragkube("ingest", folder, "--url", empty.url, "--tenant", "ingest")
+    first = ragkube("ingest", folder, "--url", shared.url, "--tenant", "ingest")
     assert first.returncode == 1
     assert "3 documents indexed, 0 unchanged, 1 failed" in first.stdout
     assert "empty.md: Document has no text: " in first.stderr
     (folder / "empty.md").unlink()
-    again = ragkube("ingest", folder, "--url", empty.url, "--tenant", "ingest")
+    again = ragkube("ingest", folder, "--url", shared.url, "--tenant", "ingest")
     assert (again.returncode, again.stdout.splitlines()[-1]) == (
         0,
         "0 documents indexed, 3 unchanged, 0 failed",
@@ -47,8 +33,8 @@ def test_ingest_uploads_folders_and_names_what_fails(ragkube: Command, empty: Ru
 
 
 @pytest.mark.proves("I1")
-def test_documents_are_listed_shown_and_deleted(ragkube: Command, empty: Run, folder: Path) -> None:
-    here = {"RAGKUBE_URL": empty.url, "RAGKUBE_TENANT": "lists"}
+def test_documents_are_listed_shown_and_deleted(ragkube: Command, shared: Run, folder: Path) -> None:
+    here = {"RAGKUBE_URL": shared.url, "RAGKUBE_TENANT": "lists"}
     ragkube("ingest", folder / "backup.md", folder / "sub", "--prefix", "kb/", **here)
     listed = ragkube("documents", "list", **here).stdout
     assert "kb/backup.md" in listed
@@ -63,8 +49,8 @@ def test_documents_are_listed_shown_and_deleted(ragkube: Command, empty: Run, fo
 
 
 @pytest.mark.proves("Q7")
-def test_metadata_given_at_upload_filter_questions(ragkube: Command, empty: Run, folder: Path) -> None:
-    here = {"RAGKUBE_URL": empty.url, "RAGKUBE_TENANT": "meta"}
+def test_metadata_given_at_upload_filter_questions(ragkube: Command, shared: Run, folder: Path) -> None:
+    here = {"RAGKUBE_URL": shared.url, "RAGKUBE_TENANT": "meta"}
     given = ragkube(
         "ingest", folder / "backup.md", "--meta", "team=Größe 100%", "--meta", "year:=2026", **here
     )
@@ -74,10 +60,10 @@ def test_metadata_given_at_upload_filter_questions(ragkube: Command, empty: Run,
     assert "I don't know" in ragkube(*ask, "team=other", **here).stdout
 
 
-def test_tenants_see_their_own_documents_only(ragkube: Command, empty: Run, folder: Path) -> None:
-    ragkube("ingest", folder, "--url", empty.url, "--tenant", "team-a")
-    assert "backup.md" in ragkube("documents", "list", "--url", empty.url, "--tenant", "team-a").stdout
-    assert ragkube("documents", "list", "--url", empty.url).stdout == (
+def test_tenants_see_their_own_documents_only(ragkube: Command, shared: Run, folder: Path) -> None:
+    ragkube("ingest", folder, "--url", shared.url, "--tenant", "team-a")
+    assert "backup.md" in ragkube("documents", "list", "--url", shared.url, "--tenant", "team-a").stdout
+    assert ragkube("documents", "list", "--url", shared.url).stdout == (
         "No documents yet. Add some with `ragkube ingest PATH`.\n"
     )
 
@@ -104,8 +90,8 @@ def test_status_shows_dependencies_and_sources(
     assert report["ready"] is True
 
 
-def test_wrong_fields_are_named(ragkube: Command, empty: Run) -> None:
-    result = ragkube("ask", "hi", "--k", "50", "--url", empty.url)
+def test_wrong_fields_are_named(ragkube: Command, shared: Run) -> None:
+    result = ragkube("ask", "hi", "--k", "50", "--url", shared.url)
     assert result.returncode == 1
     lines = result.stderr.splitlines()
     assert lines[0] == "error: Invalid request"
@@ -151,8 +137,8 @@ def test_another_server_is_told_from_ours(ragkube: Command, other_server: str) -
     )
 
 
-def test_a_proxy_of_the_environment_does_not_stand_between(ragkube: Command, empty: Run) -> None:
-    assert ragkube("status", "--url", empty.url, HTTP_PROXY="http://127.0.0.1:1").returncode == 0
+def test_a_proxy_of_the_environment_does_not_stand_between(ragkube: Command, shared: Run) -> None:
+    assert ragkube("status", "--url", shared.url, HTTP_PROXY="http://127.0.0.1:1").returncode == 0
 
 
 @pytest.mark.parametrize(

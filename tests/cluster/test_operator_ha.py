@@ -64,6 +64,15 @@ def resource(name: str, **spec: Any) -> dict[str, Any]:
     return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
 
 
+def pair(start: Start) -> tuple[OperatorProcess, OperatorProcess]:
+    """One that leads, and its standby."""
+    first = start("first")
+    wait_for("it leads", lambda: first.leading)
+    second = start("second")
+    wait_for("the standby is ready", lambda: second.probe("/readyz")[0] == 200)
+    return first, second
+
+
 def observed(plane: ControlPlane, name: str, generation: int = 1) -> bool:
     status = plane.get("ragd", name, "-n", NAMESPACE).get("status") or {}
     return int(status.get("observedGeneration", 0)) >= generation and len(status["conditions"]) > 3
@@ -81,12 +90,8 @@ def writes_of(operator: OperatorProcess) -> float:
 
 @pytest.mark.proves("K13")
 def test_one_works_the_other_is_ready_and_idle(plane: ControlPlane, start: Start) -> None:
-    first = start("first")
-    wait_for("it leads", lambda: first.leading)
-    second = start("second")
-    wait_for(
-        "the standby is ready", lambda: second.probe("/readyz") == (200, {"leading": False, "problem": None})
-    )
+    first, second = pair(start)
+    assert second.probe("/readyz") == (200, {"leading": False, "problem": None})
     plane.apply(resource("shared", **SMALL))
     wait_for("the resource is seen", lambda: observed(plane, "shared"))
     assert holder(plane) == "first"
@@ -127,10 +132,7 @@ def test_the_check_tells_whether_an_operator_is_at_work(plane: ControlPlane, sta
 
 @pytest.mark.proves("K13")
 def test_a_killed_leader_is_replaced_in_the_middle_of_its_work(plane: ControlPlane, start: Start) -> None:
-    first = start("first")
-    wait_for("it leads", lambda: first.leading)
-    second = start("second")
-    wait_for("the standby is ready", lambda: second.probe("/readyz")[0] == 200)
+    first, _ = pair(start)
     before = len(plane.operator_requests(writes=True))
     plane.apply(resource("crash"))
     wait_for("it has begun", lambda: len(plane.operator_requests(writes=True)) > before + 3)
@@ -151,10 +153,7 @@ def test_a_killed_leader_is_replaced_in_the_middle_of_its_work(plane: ControlPla
 
 @pytest.mark.proves("K13")
 def test_a_leader_that_ends_hands_over_at_once(plane: ControlPlane, start: Start) -> None:
-    first = start("first")
-    wait_for("it leads", lambda: first.leading)
-    second = start("second")
-    wait_for("the standby is ready", lambda: second.probe("/readyz")[0] == 200)
+    first, second = pair(start)
     asked = time.monotonic()
     assert first.process.terminate() == 0
     ended = time.monotonic()
@@ -169,10 +168,7 @@ def test_a_leader_that_ends_hands_over_at_once(plane: ControlPlane, start: Start
 
 @pytest.mark.proves("K13")
 def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(plane: ControlPlane, start: Start) -> None:
-    first = start("first")
-    wait_for("it leads", lambda: first.leading)
-    second = start("second")
-    wait_for("the standby is ready", lambda: second.probe("/readyz")[0] == 200)
+    first, second = pair(start)
     plane.apply(resource("frozen", **SMALL))
     wait_for("the resource is seen", lambda: observed(plane, "frozen"))
     first.process.freeze()
@@ -254,10 +250,7 @@ def test_an_api_server_that_fails_for_long_is_watched_again(
 
 @pytest.mark.proves("K13")
 def test_the_api_server_restarts_and_both_instances_go_on(plane: ControlPlane, start: Start) -> None:
-    first = start("first")
-    wait_for("it leads", lambda: first.leading)
-    second = start("second")
-    wait_for("the standby is ready", lambda: second.probe("/readyz")[0] == 200)
+    first, second = pair(start)
     assert reaction(plane, "old") < 10
     plane.api.kill()
     plane.api.start()
