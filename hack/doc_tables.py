@@ -58,10 +58,10 @@ def recorded_series() -> str:
     )
     rows = [(f"`{name}`", " ".join(text.split())) for name, text in members]
     windows = ", ".join(f"`{window}`" for window in SLO_WINDOWS)
-    text = " ".join((Record.errors.__doc__ or "").split())
-    return table(
-        ("series", "meaning"), [*rows, (f"`{Record.errors('WINDOW')}`", f"{text} Windows: {windows}")]
-    )
+    for record in (Record.errors, Record.slow):
+        text = " ".join((record.__doc__ or "").split())
+        rows.append((f"`{record('WINDOW')}`", f"{text} Windows: {windows}"))
+    return table(("series", "meaning"), rows)
 
 
 def alerts() -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
+import textwrap
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +79,24 @@ def test_prometheus_accepts_its_configuration_and_rules(tmp_path: Path, spec: di
     command = [str(tool("promtool")), "check", "config", "--lint=all", "--lint-fatal", "prometheus.yml"]
     result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert result.returncode == 0, result.stdout + result.stderr
+
+
+@pytest.mark.proves("K8")
+def test_alertmanager_accepts_our_configuration_and_the_one_in_the_docs(
+    tmp_path: Path, repository: Path
+) -> None:
+    ours = rendered(monitoring={"type": "Managed"})["ConfigMap", "x-alertmanager"]["data"]["alertmanager.yml"]
+    page = (repository / "docs" / "monitoring.md").read_text()
+    (shown,) = (block for block in re.findall(r"```yaml\n(.*?)```", page, re.DOTALL) if "receivers:" in block)
+    for name, content in (("ours.yml", ours), ("shown.yml", textwrap.dedent(shown))):
+        (tmp_path / name).write_text(content)
+    command = [str(tool("amtool")), "check-config", "ours.yml", "shown.yml"]
+    result = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stdout + result.stderr
+    # a check that accepts anything proves nothing
+    (tmp_path / "wrong.yml").write_text(ours.replace("receiver: nobody", "receiver: somebody"))
+    command = [str(tool("amtool")), "check-config", "wrong.yml"]
+    assert subprocess.run(command, cwd=tmp_path, capture_output=True, check=False).returncode != 0
 
 
 @pytest.mark.proves("K8", "S6")

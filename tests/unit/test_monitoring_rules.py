@@ -12,7 +12,9 @@ from typing import Any
 import pytest
 import yaml
 
+from ragkube_api.telemetry import Telemetry
 from ragkube_operator.render.rules import Alert, Goals, Record, Scope, groups, operator_groups, rule_file
+from ragkube_operator.render.rules.recording import LATENCY_BOUNDS
 from support.processes import tool
 
 SCOPE = Scope("team", "x")
@@ -49,8 +51,23 @@ def redis(metric: str) -> str:
 
 
 UP: Series = {api("up"): "1x500"}
-LATENCY = "rag_local_latency_seconds_bucket"
+LATENCY = "rag_local_latency_seconds"
 FAST, SLOW = "RagkubeErrorBudgetBurnsFast", "RagkubeErrorBudgetBurns"
+LATE_FAST, LATE, LATE_NOW = (
+    "RagkubeLatencyBudgetBurnsFast", "RagkubeLatencyBudgetBurns", "RagkubeLocalLatencyHigh",
+)  # fmt: skip
+
+
+def questions(fast: str, every: str, limit: str = "1.0") -> Series:
+    """Questions a minute that were answered within the limit, and all of them."""
+    return {
+        api(f"{LATENCY}_bucket", f'le="{limit}"'): fast,
+        api(f"{LATENCY}_bucket", 'le="+Inf"'): every,
+        api(f"{LATENCY}_count"): every,
+        **UP,
+    }
+
+
 OPERATOR: Series = {
     'ragkube_operator_resources{job="ragkube-operator"}': "1x500",
     'up{job="ragkube-operator"}': "1x500",
@@ -71,26 +88,16 @@ CASES = [
     Case("api-away", {api("up"): "0x90", api("up", pod="b"): "0x90"}, 10, ("RagkubeApiDown",)),
     Case("api-gone", {"something": "1x90"}, 10, ("RagkubeApiDown",)),
     Case("one-pod-away", {api("up"): "1x90", api("up", pod="b"): "0x90"}, 10),
-    Case(
-        "slow-without-the-model",
-        {
-            api("rag_requests_in_flight"): "1x90",
-            **{api(LATENCY, f'le="{le}"'): "0+0x90" for le in ("0.5", "1")},
-            **{api(LATENCY, f'le="{le}"'): "0+60x90" for le in ("2", "+Inf")},
-            **UP,
-        },
-        30,
-        ("RagkubeLocalLatencyHigh",),
-    ),
-    Case(
-        "fast-without-the-model",
-        {
-            api("rag_requests_in_flight"): "1x90",
-            **{api(LATENCY, f'le="{le}"'): "0+60x90" for le in ("0.5", "1", "+Inf")},
-            **UP,
-        },
-        30,
-    ),
+    # the budget of slow questions: 5 % may take longer than 1 s without the model
+    Case("all-slow-for-an-hour", questions("0x90", "0+60x90"), 60, (LATE_FAST, LATE, LATE_NOW)),
+    Case("all-slow-since-ten-minutes", questions("0+60x60 3600x20", "0+60x90"), 74, (LATE_NOW,)),
+    Case("half-slow-for-hours", questions("0+30x500", "0+60x500"), SEVEN_HOURS, (LATE_FAST, LATE, LATE_NOW)),
+    Case("a-tenth-slow-for-hours", questions("0+54x500", "0+60x500"), SEVEN_HOURS, (LATE, LATE_NOW)),
+    Case("slow-within-the-budget", questions("0+58x500", "0+60x500"), SEVEN_HOURS),
+    Case("a-minute-of-slowness-is-over", questions("0+60x30 1800 1860+60x60", "0+60x92"), 60),
+    Case("four-slow-ones-at-night", questions("0x90", "0x30 0+1x4 4x60"), 40),
+    Case("fast", questions("0+60x90", "0+60x90"), 60),
+    Case("nobody-asks", questions("7x500", "9x500"), 90),
     Case(
         "saturated",
         {api("rag_requests_in_flight"): "60x90", api("rag_requests_limit"): "64x90", **UP},
@@ -181,7 +188,7 @@ CASES = [
         "an-idle-histogram-is-zero-not-nan",
         {
             api("rag_requests_in_flight"): "0x90",
-            **{api(LATENCY, f'le="{le}"'): "7x90" for le in ("0.5", "1", "+Inf")},
+            **{api(f"{LATENCY}_bucket", f'le="{le}"'): "7x90" for le in ("0.5", "1", "+Inf")},
             **UP,
         },
         10,
@@ -191,8 +198,8 @@ CASES = [
         "a-stuck-request-is-clamped",
         {
             api("rag_requests_in_flight"): "1x90",
-            api(LATENCY, 'le="60"'): "0x90",
-            api(LATENCY, 'le="+Inf"'): "0+60x90",
+            api(f"{LATENCY}_bucket", 'le="60"'): "0x90",
+            api(f"{LATENCY}_bucket", 'le="+Inf"'): "0+60x90",
             **UP,
         },
         5,
@@ -248,7 +255,20 @@ def _queries(case: Case) -> Iterator[dict[str, Any]]:
 
 
 def _run(folder: Path, rules: dict[str, object], cases: list[Case]) -> None:
+    """Cases of many hours are evaluated less often: every rule counts in every step."""
     (folder / "rules.yml").write_text(yaml.safe_dump(rules))
+    for name, interval, some in (
+        ("short", "1m", [case for case in cases if case.minutes < SEVEN_HOURS]),
+        ("long", "2m", [case for case in cases if case.minutes >= SEVEN_HOURS]),
+    ):
+        file = folder / f"{name}.yml"
+        file.write_text(yaml.safe_dump(_document(interval, some), width=10_000))
+        command = [str(tool("promtool")), "test", "rules", str(file)]
+        result = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert result.returncode == 0, result.stdout + result.stderr
+
+
+def _document(interval: str, cases: list[Case]) -> dict[str, Any]:
     tests = [
         {
             "name": case.id,
@@ -258,11 +278,7 @@ def _run(folder: Path, rules: dict[str, object], cases: list[Case]) -> None:
         }
         for case in cases
     ]
-    document = {"rule_files": ["rules.yml"], "evaluation_interval": "1m", "tests": tests}
-    (folder / "test.yml").write_text(yaml.safe_dump(document, width=10_000))
-    command = [str(tool("promtool")), "test", "rules", str(folder / "test.yml")]
-    result = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert result.returncode == 0, result.stdout + result.stderr
+    return {"rule_files": ["rules.yml"], "evaluation_interval": interval, "tests": tests}
 
 
 @pytest.mark.proves("O4")
@@ -282,6 +298,30 @@ def test_every_alert_has_a_case_in_which_it_fires_and_a_runbook(repository: Path
     assert {name for case in [*CASES, *OPERATOR_CASES] for name in case.firing} == alerts
     runbooks = (repository / "docs" / "runbooks.md").read_text()
     assert set(re.findall(r"^## (Ragkube\w+)$", runbooks, re.MULTILINE)) == alerts
+
+
+@pytest.mark.proves("O4")
+@pytest.mark.parametrize(("promised", "limit"), [(1, "1.0"), (3, "5.0"), (30, "30.0"), (3600, "60.0")])
+def test_a_promised_latency_is_watched_where_the_api_counts(
+    tmp_path: Path, promised: int, limit: str
+) -> None:
+    rules = rule_file(groups(SCOPE, Goals(local_latency=promised)))
+    _run(
+        tmp_path,
+        rules,
+        [
+            Case("slow", questions("0x90", "0+60x90", limit), 60, (LATE_FAST, LATE, LATE_NOW)),
+            Case("fast", questions("0+60x90", "0+60x90", limit), 60),
+        ],
+    )
+
+
+def test_the_api_counts_at_every_latency_that_can_be_promised() -> None:
+    telemetry = Telemetry()
+    telemetry.local_latency.observe(0)
+    (family,) = telemetry.local_latency.collect()
+    found = {sample.labels["le"] for sample in family.samples if "le" in sample.labels}
+    assert found >= {str(float(bound)) for bound in LATENCY_BOUNDS}
 
 
 @pytest.mark.proves("O4")

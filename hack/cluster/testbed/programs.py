@@ -80,12 +80,15 @@ PROGRAMS = {
         "sigs.k8s.io/kube-network-policies/cmd/kube-network-policies/standard",
     ),
     # the last release whose module carries its pages: later ones embed a folder that is not in it
-    "alertmanager": Program(
-        "github.com/prometheus/alertmanager",
-        "v0.31.1",
-        "github.com/prometheus/alertmanager/cmd/alertmanager",
-        ldflags="-X github.com/prometheus/common/version.Version=0.31.1",
-    ),
+    **{
+        name: Program(
+            "github.com/prometheus/alertmanager",
+            "v0.31.1",
+            f"github.com/prometheus/alertmanager/cmd/{name}",
+            ldflags="-X github.com/prometheus/common/version.Version=0.31.1",
+        )
+        for name in ("alertmanager", "amtool")
+    },
     **{
         f"keda-{name}": Program(
             "github.com/kedacore/keda/v2",

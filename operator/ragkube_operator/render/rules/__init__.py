@@ -23,7 +23,7 @@ __all__ = [
 
 def groups(scope: Scope, goals: Goals) -> list[Group]:
     """Every group of one RagDeployment; all of its series carry the labels of the scope."""
-    return [*recordings(scope), *alerts(scope, goals)]
+    return [*recordings(scope, goals.local_latency), *alerts(scope, goals)]
 
 
 def operator_groups(*, scraped: bool = True) -> list[Group]:

@@ -4,57 +4,21 @@ from __future__ import annotations
 
 from typing import Final
 
+from ragkube_operator.render.rules.budgets import FEW, budgets, slow_text
 from ragkube_operator.render.rules.model import Alert, Goals, Group
-from ragkube_operator.render.rules.names import PER_DEPLOYMENT, Record, Scope
-from ragkube_operator.render.rules.recording import failures
+from ragkube_operator.render.rules.names import PER_DEPLOYMENT, WHERE, Record, Scope
 
 UNAVAILABLE: Final = 'reason="unavailable"'
-FEW_FAILURES: Final = 5
-"""With so few failed requests in the long window nobody is woken: one of ten requests at night is no outage."""
-WHERE: Final = "{{ $labels.namespace }}/{{ $labels.ragkube_deployment }}"
 
 
 def alerts(scope: Scope, goals: Goals) -> list[Group]:
     """Every group of alerts of a RagDeployment."""
     name = f"ragkube.{scope.namespace}.{scope.name}"
     return [
-        Group(f"{name}.slo-alerts", _budget(scope, goals)),
-        Group(f"{name}.api-alerts", [*_api(scope, goals), *_model(scope, goals)]),
+        Group(f"{name}.slo-alerts", budgets(scope, goals)),
+        Group(f"{name}.api-alerts", [*_api(scope, goals), *_model(scope)]),
         Group(f"{name}.data-alerts", [*_redis(scope), *_weaviate(scope), *_ingestion(scope)]),
     ]
-
-
-def _budget(scope: Scope, goals: Goals) -> list[Alert]:
-    """Multi-window, multi-burn-rate: 2 % of a month's budget in an hour and 5 % in six page, 10 % in three days does not."""
-    page = f"{_burn(scope, goals, 14.4, '1h', '5m')} or {_burn(scope, goals, 6, '6h', '30m')}"
-    ticket = f"{_burn(scope, goals, 3, '1d', '2h')} or {_burn(scope, goals, 1, '3d', '6h')}"
-    promise = f"{goals.availability * 100:g} %"
-    text = f"{{{{ $value | humanizePercentage }}}} of the requests to {WHERE} fail; {promise} are promised."
-    return [
-        Alert(
-            "RagkubeErrorBudgetBurnsFast",
-            page,
-            "critical",
-            f"{WHERE} fails so often that the month's error budget is gone within days",
-            text,
-            lasting="2m",
-        ),
-        Alert(
-            "RagkubeErrorBudgetBurns",
-            ticket,
-            "warning",
-            f"{WHERE} fails more often than its error budget allows",
-            text,
-            lasting="15m",
-        ),
-    ]
-
-
-def _burn(scope: Scope, goals: Goals, factor: float, long: str, short: str) -> str:
-    limit = f"{factor * goals.budget:.9g}"
-    long_ratio, short_ratio = (scope.recorded(Record.errors(window)) for window in (long, short))
-    failed = f"sum by ({PER_DEPLOYMENT}) (increase({failures(scope)}[{long}]))"
-    return f"({long_ratio} > {limit} and {short_ratio} > {limit} and {failed} >= {FEW_FAILURES})"
 
 
 def _api(scope: Scope, goals: Goals) -> list[Alert]:
@@ -71,11 +35,11 @@ def _api(scope: Scope, goals: Goals) -> list[Alert]:
         ),
         Alert(
             "RagkubeLocalLatencyHigh",
-            f"{scope.recorded(Record.LOCAL_P95)} > {goals.local_latency:g}",
+            # not LOCAL_P95, which is clamped for the autoscaler: a longer promise would never be broken
+            f"{scope.recorded(Record.slow('5m'))} > {goals.slow_budget:g}",
             "warning",
             f"Requests to {WHERE} are slow without the model",
-            "The 95th percentile of what we do ourselves is {{ $value | humanizeDuration }}"
-            f" ({goals.local_latency:g} s are promised).",
+            f"{{{{ $value | humanizePercentage }}}} {slow_text(goals)}",
             lasting="10m",
         ),
         Alert(
@@ -105,8 +69,7 @@ def _api(scope: Scope, goals: Goals) -> list[Alert]:
     ]
 
 
-def _model(scope: Scope, goals: Goals) -> list[Alert]:
-    del goals
+def _model(scope: Scope) -> list[Alert]:
     return [
         Alert(
             "RagkubeModelFails",
@@ -185,7 +148,7 @@ def _ingestion(scope: Scope) -> list[Alert]:
     return [
         Alert(
             "RagkubeIngestionFails",
-            f"{failed} > 0.1 * {_documents(scope)} and {failed} * 900 >= {FEW_FAILURES}",
+            f"{failed} > 0.1 * {_documents(scope)} and {failed} * 900 >= {FEW}",
             "warning",
             f"Documents of {WHERE} cannot be indexed",
             "{{ $value | humanize }} documents a second fail, more than one in ten.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, ClassVar, Final, Literal
 
 RUNBOOKS: Final = "https://github.com/ragkube/ragkube/blob/main/docs/runbooks.md"
 
@@ -15,6 +15,9 @@ class Goals:
     ``availability`` is a share of requests, ``local_latency`` seconds of a request without the model,
     ``daily_cost`` dollars (None: not watched).
     """
+
+    slow_budget: ClassVar[float] = 0.05
+    """The share of questions that may be slower than ``local_latency``: its 95th percentile is promised."""
 
     availability: float = 0.999
     local_latency: float = 1.0

@@ -14,6 +14,8 @@ DEPLOYMENT_LABEL: Final = "ragkube_deployment"
 COMPONENT_LABEL: Final = "ragkube_component"
 PER_DEPLOYMENT: Final = "namespace, ragkube_deployment"
 PER_POD: Final = "namespace, ragkube_deployment, pod"
+WHERE: Final = "{{ $labels.namespace }}/{{ $labels.ragkube_deployment }}"
+"""In the text of an alert."""
 
 SLO_WINDOWS: Final = ("5m", "30m", "1h", "2h", "6h", "1d", "3d")
 
@@ -26,7 +28,7 @@ class Record(StrEnum):
     MISSES = "ragkube:cache_misses:rate1m"
     """Per pod: questions a second that the cache did not answer."""
     LOCAL_P95 = "ragkube:local_latency_p95:clamped"
-    """Per deployment: seconds of a request without the model; 0 without traffic, at most the last bucket."""
+    """Per deployment: seconds of a request without the model; 0 without traffic, at most 10."""
     SCALING_P95 = "ragkube:local_latency_p95:busy"
     """Per deployment: LOCAL_P95 while its pods are busy, else 0: more pods cure slowness only where there is work."""
     SATURATION = "ragkube:saturation:ratio"
@@ -56,6 +58,11 @@ class Record(StrEnum):
     def errors(window: str) -> str:
         """Per deployment: requests to /v1 that failed by our fault over all; no series without traffic."""
         return f"ragkube:slo_errors:ratio_rate{window}"
+
+    @staticmethod
+    def slow(window: str) -> str:
+        """Per deployment: questions slower without the model than promised, over all; no series without traffic."""
+        return f"ragkube:slo_slow_questions:ratio_rate{window}"
 
 
 @dataclass(frozen=True, slots=True)

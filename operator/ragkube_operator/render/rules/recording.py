@@ -18,13 +18,18 @@ ANSWERS: Final = 'kind=~"exact|semantic"'
 OUTCOME_FAILED: Final = 'outcome="unavailable"'
 
 
-def recordings(scope: Scope) -> list[Group]:
-    """Every recording rule of a RagDeployment."""
+LATENCY_BOUNDS: Final = (1, 2, 5, 10, 20, 30, 60)
+"""Seconds at which the API counts how many requests were faster; no promise can be shorter."""
+
+
+def recordings(scope: Scope, local_latency: float) -> list[Group]:
+    """Every recording rule of a RagDeployment; ``local_latency``: seconds after which a question is slow."""
     name = f"ragkube.{scope.namespace}.{scope.name}"
     return [
         Group(f"{name}.scaling", _scaling(scope), interval="15s"),
         Group(f"{name}.use", _use(scope)),
         Group(f"{name}.slo", [_errors(scope, window) for window in SLO_WINDOWS]),
+        Group(f"{name}.slo-latency", [_slow(scope, local_latency, window) for window in SLO_WINDOWS]),
     ]
 
 
@@ -122,3 +127,22 @@ def _errors(scope: Scope, window: str) -> Recording:
     failed = f"sum by ({PER_DEPLOYMENT}) (rate({failures(scope)}[{window}]))"
     every = f"sum by ({PER_DEPLOYMENT}) ({scope.rate('rag_requests_total', V1, window=window)})"
     return Recording(Record.errors(window), share(failed, every))
+
+
+def limit_of_slowness(promised: float) -> float:
+    """Seconds: what is promised, rounded up to where the API counts; a minute at most."""
+    return next((bound for bound in LATENCY_BOUNDS if bound >= promised), LATENCY_BOUNDS[-1])
+
+
+def fast_and_all(scope: Scope, promised: float, function: str, window: str) -> tuple[str, str]:
+    """Questions that kept the promise, and all of them; ``function`` is ``rate`` or ``increase``."""
+    matcher = f'le="{float(limit_of_slowness(promised))}"'
+    fast = scope.metric("rag_local_latency_seconds_bucket", matcher, window=window)
+    every = scope.metric("rag_local_latency_seconds_count", window=window)
+    first, second = (f"sum by ({PER_DEPLOYMENT}) ({function}({each}))" for each in (fast, every))
+    return first, second
+
+
+def _slow(scope: Scope, promised: float, window: str) -> Recording:
+    fast, every = fast_and_all(scope, promised, "rate", window)
+    return Recording(Record.slow(window), f"clamp_min(1 - {fast} / ({every} > 0), 0)")
