@@ -55,16 +55,7 @@ class Kubectl:
 
     def raw(self, path: str) -> str:
         """A path of the API server, for example of a pod behind its proxy."""
-        done = subprocess.run(  # noqa: S603
-            [*self._base, "get", "--raw", path],
-            capture_output=True,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )
-        if done.returncode:
-            raise CliError(f"kubectl get --raw {path}: {done.stderr.strip().splitlines()[-1:]}")
-        return done.stdout
+        return self.run("get", "--raw", path)
 
     @contextlib.contextmanager
     def stream(self, *arguments: str) -> Iterator[IO[str]]:
@@ -78,6 +69,22 @@ class Kubectl:
                     yield running.stdout
             finally:
                 running.terminate()
+
+    def follow(self, *arguments: str) -> Iterator[str]:
+        """The lines that it prints until it ends; its complaints go where ours go.
+
+        Raises:
+            CliError: it failed.
+        """
+        command = [*self._base, *arguments, *self._namespaced]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as running:  # noqa: S603
+            try:
+                yield from running.stdout or ()
+                code = running.wait()
+            finally:
+                running.terminate()
+        if code:
+            raise CliError(f"kubectl {arguments[0]} ended with exit code {code}")
 
     @contextlib.contextmanager
     def forwarded(self, target: str, port: int) -> Iterator[str]:
@@ -130,11 +137,13 @@ def api_key(kubectl: Kubectl, found: JSON) -> str | None:
         return None
     reference: dict[str, Any] = auth.get("adminKeySecretRef") or {}
     name, key = reference.get("name") or admin_key(found["metadata"]["name"]), reference.get("key") or "key"
+    hint = "give the API key with --api-key-file or RAGKUBE_API_KEY"
     try:
-        data = kubectl.json("secret", name)["data"]
+        data = kubectl.json("secret", name).get("data") or {}
     except CliError as error:
-        hint = "give the API key with --api-key-file or RAGKUBE_API_KEY"
         raise CliError(f"the Secret {name} cannot be read; {hint}", details=(error.message,)) from error
+    if key not in data:
+        raise CliError(f"the Secret {name} has no key {key}; {hint}")
     return base64.b64decode(data[key]).decode().strip()
 
 

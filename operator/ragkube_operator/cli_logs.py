@@ -32,9 +32,8 @@ def logs(
     """
     command = ("logs", "-l", selector(name, *components), "--prefix", "--max-log-requests=50", *options)
     if follow:
-        with kubectl.stream(*command, "--follow") as lines:
-            for line in lines:
-                _show(output, name, line.rstrip("\n"))
+        for line in kubectl.follow(*command, "--follow"):
+            _show(output, name, line.rstrip("\n"))
         return
     text = kubectl.run(*command)
     if not text:

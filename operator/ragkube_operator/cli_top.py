@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from urllib.request import urlopen
 
@@ -28,6 +28,8 @@ HEADER = (
 _LINE = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$")
 _LABEL = re.compile(r'(\w+)="((?:[^"\\]|\\.)*)"')
 _QUERY = "/v1/query"
+_ANSWERS = frozenset({"exact", "semantic"})
+"""Kinds of look-ups for answers; the others are parts of making one."""
 Sample = tuple[str, dict[str, str], float]
 
 
@@ -37,10 +39,14 @@ def parse(text: str) -> list[Sample]:
     return [(m[1], dict(_LABEL.findall(m[2] or "")), float(m[3])) for m in found if m]
 
 
-def total(samples: Sequence[Sample], name: str, **labels: str) -> float | None:
-    """The sum of a metric's samples with these labels; None when there is none."""
-    values = [value for found, has, value in samples if found == name and labels.items() <= has.items()]
+def total(samples: Sequence[Sample], name: str, **labels: str | frozenset[str]) -> float | None:
+    """The sum of a metric's samples with these labels, or one of several values; None when there is none."""
+    values = [value for found, has, value in samples if found == name and _fits(has, labels)]
     return sum(values) if values else None
+
+
+def _fits(has: Mapping[str, str], labels: Mapping[str, str | frozenset[str]]) -> bool:
+    return all(has.get(k) in v if isinstance(v, frozenset) else has.get(k) == v for k, v in labels.items())
 
 
 def quantile(samples: Sequence[Sample], name: str, share: float, **labels: str) -> float | None:
@@ -64,16 +70,19 @@ class Reading:
     seconds: float = 1.0
     trouble: str = ""
 
-    def rate(self, name: str, **labels: str) -> float | None:
+    def rate(self, name: str, **labels: str | frozenset[str]) -> float | None:
         """Increase a second between the two moments."""
         last, first = total(self.after, name, **labels), total(self.before, name, **labels)
-        return None if last is None else max(0.0, last - (first or 0.0)) / self.seconds
+        if last is None or not self.before:
+            return None
+        return max(0.0, last - (first or 0.0)) / self.seconds
 
     def hit_share(self) -> float | None:
-        """Answers from the cache among all look-ups since the pod started; None without any."""
-        hits, misses = total(self.after, "rag_cache_hits_total"), total(self.after, "rag_cache_misses_total")
-        both = (hits or 0) + (misses or 0)
-        return (hits or 0) / both if both else None
+        """Answers from the cache among all answers since the pod started; None without any."""
+        hits, misses = (
+            total(self.after, f"rag_cache_{name}_total", kind=_ANSWERS) or 0 for name in ("hits", "misses")
+        )
+        return hits / (hits + misses) if hits + misses else None
 
     def figures(self) -> JSON:
         """Numbers by name: seconds, bytes, shares; None where nothing was counted."""
@@ -82,7 +91,7 @@ class Reading:
             "in_flight": total(self.after, "rag_requests_in_flight"),
             "requests_per_second": self.rate("rag_requests_total", route=_QUERY),
             "hit_share": self.hit_share(),
-            "misses_per_second": self.rate("rag_cache_misses_total"),
+            "misses_per_second": self.rate("rag_cache_misses_total", kind=_ANSWERS),
             "p50_s": quantile(self.after, latency, 0.5, route=_QUERY),
             "p95_s": quantile(self.after, latency, 0.95, route=_QUERY),
             "memory_bytes": total(self.after, "process_resident_memory_bytes"),

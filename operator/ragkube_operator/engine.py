@@ -13,6 +13,7 @@ import structlog
 from ragkube_operator import drift
 from ragkube_operator.errors import KubeError, StalledError
 from ragkube_operator.kube import Kind, Manifest
+from ragkube_operator.render.rendering import RANK
 
 log = structlog.get_logger(__name__)
 
@@ -40,7 +41,7 @@ SCALED_OBJECT = Kind("keda.sh/v1alpha1", "ScaledObject")
 POD = Kind("v1", "Pod")
 VOLUME_CLAIM = Kind("v1", "PersistentVolumeClaim")
 
-# every kind we ever apply, in the order in which objects need each other; pruning walks it backwards
+# every kind we ever apply
 RANKED_KINDS = (
     SERVICE_ACCOUNT,
     ROLE,
@@ -53,9 +54,8 @@ RANKED_KINDS = (
     DEPLOYMENT,
     POD_AUTOSCALER,
 )
-# kinds of other operators, which a cluster need not have; they come after ours
+# kinds of other operators, which a cluster need not have
 OPTIONAL_KINDS = (SCALED_OBJECT, POD_MONITOR, SERVICE_MONITOR, PROMETHEUS_RULE)
-_ORDER = (*RANKED_KINDS, *OPTIONAL_KINDS)
 
 
 class Ref(NamedTuple):
@@ -189,7 +189,7 @@ def rank(manifest: Mapping[str, Any]) -> int:
 
 
 def _place(kind: Kind) -> int:
-    return _ORDER.index(kind) if kind in _ORDER else len(_ORDER)
+    return RANK.index(kind.kind) if kind.kind in RANK else len(RANK)
 
 
 class Engine:

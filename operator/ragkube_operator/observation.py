@@ -62,19 +62,24 @@ class Observer:
         result = Observation()
         pods = await self._pods()
         result.parts["SecretsReady"] = secrets_part
-        result.parts["CacheReady"], result.parts["VectorStoreReady"] = await asyncio.gather(
-            self._cache(pods, result), self._vector_store(pods)
+        # side by side: what others let us wait for must not slow down the healing of Redis
+        cache, store, monitored = await asyncio.gather(
+            self._cache(pods, result), self._vector_store(pods), self._monitoring(pods)
         )
+        result.parts["CacheReady"], result.parts["VectorStoreReady"] = cache, store
         result.parts["APIReady"] = self._api(pods, held=not secrets_part.ready)
         if self.deployment.spec.documents.sources:
             result.parts["SourcesReady"] = await self._sources(pods, held=not secrets_part.ready)
         if self.scaling is not None:
             result.parts["ScalingReady"] = scaling_part.part(self.deployment, self.scaling, self.outcome)
-        if self.deployment.spec.monitoring.type != "None":
-            result.parts["MonitoringReady"] = await monitoring_part.part(
-                self.deployment, self.outcome, pods, self.secrets
-            )
+        if monitored is not None:
+            result.parts["MonitoringReady"] = monitored
         return result
+
+    async def _monitoring(self, pods: Sequence[Manifest]) -> Part | None:
+        if self.deployment.spec.monitoring.type == "None":
+            return None
+        return await monitoring_part.part(self.deployment, self.outcome, pods, self.secrets)
 
     async def _pods(self) -> list[Manifest]:
         labels = names.selector(self.deployment.name, "api") | {"app.kubernetes.io/component": ""}

@@ -6,6 +6,7 @@ import asyncio
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import aiohttp
 
@@ -92,9 +93,10 @@ async def prometheus(url: str, query: str) -> Part:
     except (aiohttp.ClientError, OSError, TimeoutError, ValueError) as error:
         detail = str(error) or type(error).__name__
         return Part(False, Reason.UNREACHABLE, f"No Prometheus answers at {url} ({detail}): check {field}")
-    if not isinstance(body, dict) or body.get("status") != "success":
+    found = _result(body)
+    if found is None:
         return Part(False, Reason.UNREACHABLE, f"{url} answers {status}, not as a Prometheus: check {field}")
-    if not body["data"]["result"]:
+    if not found:
         return Part(
             False,
             Reason.NOT_SCRAPED,
@@ -102,6 +104,13 @@ async def prometheus(url: str, query: str) -> Part:
             "podMonitorSelector and ruleSelector ask for, and let it select this namespace",
         )
     return Part(True, Reason.REACHABLE, f"Prometheus at {url} scrapes this deployment")
+
+
+def _result(body: Any) -> list[Any] | None:
+    """What a Prometheus has found; None when it is not the answer of one."""
+    data = body.get("data") if isinstance(body, dict) and body.get("status") == "success" else None
+    found = data.get("result") if isinstance(data, dict) else None
+    return found if isinstance(found, list) else None
 
 
 def _unreachable(where: str, error: BaseException) -> Part:

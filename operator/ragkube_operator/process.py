@@ -89,12 +89,12 @@ async def run(options: Options, stop: asyncio.Event) -> None:
 
 
 async def _serve(term: Term, elector: Elector, stop: asyncio.Event) -> None:
-    """One term of leadership after the other."""
-    while not stop.is_set():
-        if not await _unless(stop, elector.acquire()):
-            break
-        await _lead(term, elector, stop)
-    await elector.release()
+    """One term of leadership after the other; whatever ends them, the Lease is given back."""
+    try:
+        while not stop.is_set() and await _unless(stop, elector.acquire()):
+            await _lead(term, elector, stop)
+    finally:
+        await elector.release()
 
 
 async def _lead(term: Term, elector: Elector, stop: asyncio.Event) -> None:
@@ -109,7 +109,9 @@ async def _lead(term: Term, elector: Elector, stop: asyncio.Event) -> None:
     finally:
         for task in watchers:
             task.cancel()
-        await asyncio.gather(*watchers, return_exceptions=True)
+        for ended in await asyncio.gather(*watchers, return_exceptions=True):
+            if isinstance(ended, Exception):
+                raise ended
 
 
 async def _then_set(work: Coroutine[Any, Any, Any], event: asyncio.Event) -> None:

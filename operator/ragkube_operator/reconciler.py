@@ -267,8 +267,8 @@ def _again(deployment: RagDeployment, seen: Observation, *, stalled: bool) -> fl
         return WAITING_SECONDS if waiting & _UNWATCHED else PODS_SECONDS
     external = deployment.spec.cache.redis.external or deployment.spec.vector_store.weaviate.external
     monitoring = seen.parts.get("MonitoringReady")
-    unwatched = deployment.spec.monitoring.type == "External" or (monitoring and not monitoring.ready)
-    if external is not None or unwatched:
+    asked = deployment.spec.monitoring.outside.prometheus_url is not None
+    if external is not None or asked or (monitoring is not None and not monitoring.ready):
         return EXTERNAL_SECONDS
     scaler = seen.parts.get("ScalingReady")
     if scaler is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -27,6 +28,13 @@ _CRD_POLL_SECONDS = 2.0
 _AGAIN_SECONDS = 3.0
 SWEEP_SECONDS = 300.0
 _IDENTITY: Any = "ragkube-operator"
+
+
+def context(options: Options) -> Context:
+    """What rendering is told of this operator; its Service has the name and the namespace of its Lease."""
+    known = Context(api_image=options.api_image, operator_version=operator_version())
+    lease = options.lease
+    return replace(known, operator_metrics=f"{lease.name}.{lease.namespace}.svc") if lease else known
 
 
 class Term:
@@ -71,8 +79,7 @@ class Term:
         await asyncio.sleep(_AGAIN_SECONDS * random.uniform(0.5, 1.5))  # noqa: S311
 
     async def _watch(self, over: asyncio.Event, restore_signals: Callable[[], None]) -> None:
-        context = Context(api_image=self._options.api_image, operator_version=operator_version())
-        reconciler = Reconciler(self._client, self._metrics, context)
+        reconciler = Reconciler(self._client, self._metrics, context(self._options))
         workers = Workers[Key](reconciler.reconcile, self._metrics)
         others = asyncio.all_tasks()
         login = partial(kube.credentials, self._configuration)
@@ -104,8 +111,8 @@ class Term:
                 for namespace in self._options.namespaces or (None,):
                     for live in await self._client.list(RAG_DEPLOYMENT, namespace):
                         workers.look(handlers.resource_key(live), only_new=True)
-            except KubeError as error:
-                log.warning("sweep_failed", error=str(error))
+            except Exception as error:  # nobody awaits it: without this the net would be gone
+                log.warning("sweep_failed", error=repr(error), exc_info=not isinstance(error, KubeError))
 
     async def _wait_for_crd(self, over: asyncio.Event) -> bool:
         """An operator that starts before its CRD waits for it instead of crashing."""

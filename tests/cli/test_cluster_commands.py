@@ -140,6 +140,9 @@ rag_requests_total{{method="GET",route="/readyz",status="200"}} 900.0
 rag_cache_hits_total{{kind="exact",level="l1"}} 60.0
 rag_cache_hits_total{{kind="exact",level="redis"}} 15.0
 rag_cache_misses_total{{kind="exact"}} 25.0
+rag_cache_hits_total{{kind="retrieval",level="l1"}} 7.0
+rag_cache_misses_total{{kind="retrieval"}} 25.0
+rag_cache_misses_total{{kind="embedding"}} 18.0
 rag_request_latency_seconds_bucket{{le="0.005",route="/v1/query"}} 80.0
 rag_request_latency_seconds_bucket{{le="0.5",route="/v1/query"}} 96.0
 rag_request_latency_seconds_bucket{{le="+Inf",route="/v1/query"}} 100.0
@@ -238,6 +241,18 @@ def test_logs_of_all_pods_are_merged_in_order_and_readable(
     assert ragkube("logs", "docs", "--component", "disk", **env).returncode == 2
 
 
+@pytest.mark.proves("K4")
+def test_following_logs_shows_lines_as_they_come_and_fails_when_kubectl_fails(
+    ragkube: Command, cluster: Cluster
+) -> None:
+    done = ragkube("logs", "docs", "--follow", **cluster({"logs -l": f"[pod/docs-api-a/api] {log(1)}"}))
+    assert (done.returncode, done.stdout) == (0, "10:00:01.5Z api-a info    request\n"), done.stderr
+    done = ragkube("logs", "docs", "--follow", **cluster({}))
+    assert (done.returncode, done.stdout) == (1, "")
+    assert "Error from server (NotFound)" in done.stderr
+    assert "error: kubectl logs ended with exit code 1" in done.stderr
+
+
 def test_a_stack_trace_stays_with_its_line() -> None:
     lines = [f"[pod/a/c] {log(9)}", "[pod/a/c] Traceback", f"[pod/b/c] {log(1)}"]
     assert merged(lines) == [lines[2], lines[0], lines[1]]
@@ -264,6 +279,9 @@ def test_ask_goes_through_a_forwarded_port_with_the_key_of_the_secret(
     assert "second Tuesday" in done.stdout
     calls = (tmp_path / "calls.txt").read_text()
     assert "port-forward service/docs :80 --address 127.0.0.1 --namespace team-a" in calls
+    answers["get secret docs-admin-key"] = {"data": {"another": "azNz"}}
+    done = ragkube("ask", "docs", "When does it leave?", "-n", "team-a", **cluster(answers))
+    assert "the Secret docs-admin-key has no key key; give the API key with" in done.stderr
     del answers["get secret docs-admin-key"]
     done = ragkube("ask", "docs", "When does it leave?", "-n", "team-a", **cluster(answers))
     assert "give the API key with --api-key-file" in done.stderr

@@ -339,10 +339,12 @@ REFUSED = [
     Refused("in-flight-above-limit", f"{_TARGETS}.inFlight: Invalid value: a pod never works on more than "
             "api.maxConcurrency requests: lower targets.inFlight or raise it",
             {**autoscaling(targets={"inFlight": 9}), **api(maxConcurrency=8)}),
-    Refused("misses-zero", f"{_TARGETS}.missesPerSecond: Invalid value: missesPerSecond must be above 0: a pod "
+    Refused("misses-zero", f"{_TARGETS}.missesPerSecond: Invalid value: missesPerSecond must be at least 1m: a pod "
             "always does some work", autoscaling(targets={"missesPerSecond": "0.0"})),
-    Refused("cpu-zero", f"{_TARGETS}.cpu: Invalid value: cpu must be above 0: a pod always does some work",
+    Refused("cpu-zero", f"{_TARGETS}.cpu: Invalid value: cpu must be at least 1m: a pod always does some work",
             autoscaling(targets={"cpu": 0})),
+    Refused("cpu-none-left", f"{_TARGETS}.cpu: Invalid value: cpu must be at least 1m: a pod always does some work",
+            autoscaling(targets={"cpu": "0.0004"})),
     Refused("latency-zero", f'{_TARGETS}.localLatencyP95: Invalid value: "0ms": {_TARGETS}.localLatencyP95 in body '
             "should match '^[1-9][0-9]{0,5}(ms|s)$'", autoscaling(targets={"localLatencyP95": "0ms"})),
     Refused("window-long", "spec.autoscaling.behavior.scaleDownWindow: Invalid value: scaleDownWindow can be at most "

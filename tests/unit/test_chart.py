@@ -12,6 +12,8 @@ import pytest
 import yaml
 
 import charts
+from ragkube_operator import term
+from ragkube_operator.options import Options
 from support.helm import CASES, CHART, DEPLOYMENT_CHART, NAMESPACE, HelmError, by_name, helm, template
 from support.processes import REPOSITORY, tool
 
@@ -147,6 +149,21 @@ def test_another_release_has_names_of_its_own() -> None:
     assert {"name": "RAGKUBE_LEASE", "value": f"{NAMESPACE}/second-operator"} in deployment["containers"][0][
         "env"
     ]
+
+
+@pytest.mark.proves("K11", "O1")
+def test_a_managed_prometheus_finds_the_operator_of_any_release() -> None:
+    """The operator knows its Lease; its Service has the same name."""
+    for release in ("ragkube", "second"):
+        objects = by_name(template({"crds": {"enabled": False}}, release=release))
+        (service,) = (item for item in objects.values() if item["kind"] == "Service")
+        (pod,) = (
+            item["spec"]["template"]["spec"] for item in objects.values() if item["kind"] == "Deployment"
+        )
+        env = {entry["name"]: entry.get("value", "") for entry in pod["containers"][0]["env"]}
+        rendered = term.context(Options.read(env))
+        meta = service["metadata"]
+        assert rendered.operator_metrics == f"{meta['name']}.{meta['namespace']}.svc"
 
 
 def test_a_missing_account_is_a_sentence() -> None:

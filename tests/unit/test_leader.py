@@ -5,11 +5,11 @@ from __future__ import annotations
 
 import asyncio
 import copy
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
-from ragkube_operator import kube
+from ragkube_operator import kube, process
 from ragkube_operator.errors import KubeError, NotLeadingError
 from ragkube_operator.kube import Kind, Manifest
 from ragkube_operator.leader import Elector, Fence, Timing
@@ -180,3 +180,30 @@ async def test_no_write_is_sent_after_the_end_and_none_outlives_it(monkeypatch: 
     now = 13.0
     with pytest.raises(NotLeadingError):
         client._time_for("DELETE")
+
+
+class Work:
+    """A term that has nothing to do."""
+
+    async def run(self, over: asyncio.Event, restore_signals: object) -> None:
+        await over.wait()
+
+
+@pytest.mark.proves("K13")
+async def test_a_fault_while_it_leads_ends_the_process_and_gives_the_lease_back() -> None:
+    leases = Leases()
+    elector = Elector(cast("Any", leases), REF, "one", Metrics(), timing=QUICK)
+    serving = asyncio.create_task(process._serve(cast("Any", Work()), elector, asyncio.Event()))
+    while leases.version < 2:  # noqa: ASYNC110  # it has renewed once
+        await asyncio.sleep(0.01)
+    read = leases.get
+
+    async def broken(*_: Any) -> Manifest | None:
+        leases.get = read  # type: ignore[method-assign]
+        raise OSError("the token cannot be read")
+
+    leases.get = broken  # type: ignore[assignment]
+    with pytest.raises(OSError, match="the token"):
+        await asyncio.wait_for(serving, 20)
+    assert leases.live is not None
+    assert leases.live["spec"]["holderIdentity"] == ""

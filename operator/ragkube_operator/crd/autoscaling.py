@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field, StringConstraints
@@ -28,9 +29,9 @@ def window_seconds(window: str) -> int:
 
 def _positive(field: str, attribute: str) -> Rule:
     return Rule(
-        cel=f"quantity(string(self.{field})).isGreaterThan(quantity('0'))",
-        message=f"{field} must be above 0: a pod always does some work",
-        holds=lambda self: amount(getattr(self, attribute)) > 0,
+        cel=f"!quantity(string(self.{field})).isLessThan(quantity('1m'))",
+        message=f"{field} must be at least 1m: a pod always does some work",
+        holds=lambda self: amount(getattr(self, attribute)) >= Decimal("0.001"),
         field=field,
     )
 

@@ -23,7 +23,7 @@ RANK = [
     "ServiceMonitor",
     "PrometheusRule",
 ]
-"""What a pod needs comes before it."""
+"""What a pod needs comes before it; pruning walks it backwards."""
 
 
 def render(deployment: RagDeployment, context: Context) -> list[Manifest]:

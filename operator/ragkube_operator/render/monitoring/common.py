@@ -12,10 +12,13 @@ from ragkube_operator.crd.common import Placement
 from ragkube_operator.render import names, pods
 from ragkube_operator.render.pods import Manifest
 
+# the rules are rendered in every pass: the same text in a tenth of the time where libyaml is there
+_DUMPER = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+
 
 def text(value: Any) -> str:
     """YAML for a program's configuration."""
-    return yaml.safe_dump(value, sort_keys=False, width=1000, allow_unicode=True)
+    return yaml.dump(value, Dumper=_DUMPER, sort_keys=False, width=1000, allow_unicode=True)
 
 
 def port(name: str, number: int) -> Manifest:
