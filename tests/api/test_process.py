@@ -16,6 +16,7 @@ import pytest
 
 from ragkube_api.telemetry import EVENTS
 from support.api import ApiProcess, api_process
+from support.processes import catches, wait_for
 
 WORDS = ["redis", "moon", "cache", "shard", "answer", "cluster", "harbour", "kernel", "pod", "volume"]
 
@@ -52,19 +53,12 @@ def test_it_starts_answers_and_ends_quietly(process: ApiProcess) -> None:
     assert "Traceback" not in process.log.read_text()
 
 
-def _catches(pid: int, number: signal.Signals) -> bool:
-    """Whether a process has a handler for the signal (Linux)."""
-    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
-    return bool(int(caught, 16) >> (number - 1) & 1)
-
-
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="needs Linux's /proc")
 def test_a_process_that_is_stopped_while_it_starts_ends_at_once(process: ApiProcess) -> None:
     process.start()
     assert process.running is not None
-    while not _catches(process.running.pid, signal.SIGTERM):
-        assert process.running.poll() is None
+    pid = process.running.pid
+    wait_for("it catches the signal", lambda: catches(pid, signal.SIGTERM), pause=0.001)
     process.signal(signal.SIGTERM)
 
     assert process.wait(5) == 0

@@ -18,6 +18,11 @@ pytestmark = pytest.mark.proves("K8")
 NAMESPACE = "shop"
 PROMETHEUS_OPERATOR = ("github.com/prometheus-operator/prometheus-operator", "v0.85.0")
 KINDS = ("podmonitors", "servicemonitors", "prometheusrules")
+# as `python -m ragkube_operator`, which looks for new kinds once a minute
+CURIOUS = (
+    "import sys; from ragkube_operator import __main__, kube, reconciler;"
+    "kube._DISCOVERY_SECONDS = 4.0; reconciler.EXTERNAL_SECONDS = 2.0; sys.exit(__main__.main([]))"
+)
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +32,8 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
     operator = None
     try:
         found.start()
-        operator = OperatorProcess(found.install(), tmp_path_factory.mktemp("operator"))
+        folder = tmp_path_factory.mktemp("operator")
+        operator = OperatorProcess(found.install(), folder, program=("-c", CURIOUS))
         found.kubectl("create", "namespace", NAMESPACE)
         found.kubectl("label", "namespace", NAMESPACE, "pod-security.kubernetes.io/enforce=restricted")
         operator.start()

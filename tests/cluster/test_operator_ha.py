@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -15,7 +16,7 @@ import pytest
 
 from support.api_proxy import ApiProxy
 from support.control_plane import ControlPlane, OperatorProcess
-from support.processes import REPOSITORY, wait_for
+from support.processes import REPOSITORY, catches, wait_for
 
 NAMESPACE = "ha"
 LEASE = "ragkube-system/ragkube-operator"
@@ -105,7 +106,13 @@ def test_one_works_the_other_is_ready_and_idle(plane: ControlPlane, start: Start
     assert only_leases == 0
 
 
-def check(plane: ControlPlane) -> subprocess.CompletedProcess[str]:
+IMPATIENT = (
+    "import sys; from ragkube_operator import __main__, check; check.PATIENCE_SECONDS = 4.0;"
+    "sys.exit(__main__.main(['check']))"
+)
+
+
+def check(plane: ControlPlane, *program: str) -> subprocess.CompletedProcess[str]:
     """What `helm test` runs in a pod."""
     config = str(plane.operator_config)  # type: ignore[attr-defined]
     env = {
@@ -114,7 +121,7 @@ def check(plane: ControlPlane) -> subprocess.CompletedProcess[str]:
         "RAGKUBE_LEASE": LEASE,
         "PYTHONPATH": f"{REPOSITORY}/operator",
     }
-    command = [sys.executable, "-m", "ragkube_operator", "check"]
+    command = [sys.executable, *(program or ("-m", "ragkube_operator", "check"))]
     return subprocess.run(command, env=env, capture_output=True, text=True, check=False, timeout=120)
 
 
@@ -125,7 +132,7 @@ def test_the_check_tells_whether_an_operator_is_at_work(plane: ControlPlane, sta
     done = check(plane)
     assert (done.returncode, done.stdout) == (0, "an operator is at work\n"), done.stderr
     operator.kill()
-    done = check(plane)
+    done = check(plane, "-c", IMPATIENT)
     assert done.returncode == 1
     assert done.stderr.startswith(f"nobody renews the Lease {LEASE}")
 
@@ -265,7 +272,9 @@ def test_the_api_server_restarts_and_both_instances_go_on(plane: ControlPlane, s
 @pytest.mark.parametrize("pause", [0.0, 0.2, 0.5])
 def test_it_ends_at_once_also_while_it_starts(start: Start, pause: float) -> None:
     operator = start("early")
-    time.sleep(pause)
+    if pause:  # counted from its first handler on: Python takes as long as it takes to come up
+        wait_for("it catches the signal", lambda: catches(operator.process.pid, signal.SIGTERM), pause=0.01)
+        time.sleep(pause)
     asked = time.monotonic()
     code = operator.process.terminate()
     # before the first line of Python a signal has its default effect

@@ -17,7 +17,6 @@ from ragkube_api.adapters import redis_scripts
 from ragkube_api.adapters.resp_connection import pack
 from ragkube_api.domain import Key, Selector
 from support.caches import ABOUT, HOUR, KEY, TENANT, digest, fill, found, key, opened, value_of
-from support.processes import wait_for
 from support.redis import RedisServers, start_cluster
 
 pytestmark = pytest.mark.component("redis")
@@ -27,17 +26,30 @@ TAG = "{test:acme}"
 
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[RedisServers]:
-    """One of its own: these tests break it."""
+    """One of its own, for what breaks it."""
     servers = start_cluster("redis", tmp_path)
     yield servers
     servers.stop()
 
 
+@pytest.fixture
+def patient_cluster(tmp_path: Path) -> Iterator[RedisServers]:
+    """Its replicas take over as late as the docs ask for: at the limit of what is promised of a frozen primary."""
+    servers = start_cluster("redis", tmp_path, node_timeout=3000)
+    yield servers
+    servers.stop()
+
+
 @asynccontextmanager
-async def replicas(servers: RedisServers) -> AsyncIterator[tuple[Any, Any]]:
+async def replicas(
+    servers: RedisServers, *, readers: float = LEASE, prefix: str = "test"
+) -> AsyncIterator[tuple[Any, Any]]:
     """Two that both serve the same answer from their memory."""
-    where = servers.settings()
-    async with opened(where, lease=15, readers=LEASE) as one, opened(where, lease=15, readers=LEASE) as other:
+    where = servers.settings(prefix=prefix)
+    async with (
+        opened(where, lease=15, readers=readers) as one,
+        opened(where, lease=15, readers=readers) as other,
+    ):
         await until(lambda: fill(one))
         await until(lambda: serves(one))
         await until(lambda: serves(other))
@@ -66,8 +78,10 @@ async def write(cache: Any) -> float:
 
 
 @pytest.mark.proves("C2", "C4")
-async def test_a_hit_in_memory_needs_no_redis_and_a_finished_write_ends_it(cluster: RedisServers) -> None:
-    async with replicas(cluster) as (one, other):
+async def test_a_hit_in_memory_needs_no_redis_and_a_finished_write_ends_it(
+    redis_cluster: RedisServers,
+) -> None:
+    async with replicas(redis_cluster, prefix="hit") as (one, other):
         took = [await write(one) for _ in range(5)]
         assert min(took) < LEASE / 2, "acknowledged, not waited out"
         assert one.peek(TENANT, KEY) is None
@@ -76,9 +90,9 @@ async def test_a_hit_in_memory_needs_no_redis_and_a_finished_write_ends_it(clust
 
 @pytest.mark.proves("C2", "C4")
 async def test_a_lost_message_costs_the_writer_one_lease_at_most(
-    cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with replicas(cluster) as (one, other):
+    async with replicas(redis_cluster, prefix="lost") as (one, other):
         monkeypatch.setattr(other._leases, "revoke", lambda _: 0)  # it hears, and does not act
         monkeypatch.setattr(other._leases, "_start", lambda work: work.close())
         took = await write(one)
@@ -88,8 +102,10 @@ async def test_a_lost_message_costs_the_writer_one_lease_at_most(
 
 
 @pytest.mark.proves("C2")
-async def test_writers_at_once_wait_together(cluster: RedisServers, monkeypatch: pytest.MonkeyPatch) -> None:
-    async with replicas(cluster) as (one, other):
+async def test_writers_at_once_wait_together(
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with replicas(redis_cluster, prefix="writers") as (one, other):
         monkeypatch.setattr(other._leases, "_start", lambda work: work.close())
         began = time.monotonic()
         await asyncio.gather(*(write(one) for _ in range(20)))
@@ -98,9 +114,9 @@ async def test_writers_at_once_wait_together(cluster: RedisServers, monkeypatch:
 
 @pytest.mark.proves("C2", "C4")
 async def test_a_late_reply_brings_nothing_back(
-    cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with replicas(cluster) as (one, other):
+    async with replicas(redis_cluster, prefix="late") as (one, other):
         gate, run = asyncio.Event(), other._level._run
 
         async def late(*call: Any) -> Any:
@@ -141,7 +157,10 @@ async def reached(cache: Any) -> bool:
 
 
 @pytest.mark.proves("C2", "C4")
-async def test_a_primary_frozen_through_its_own_failover_serves_nothing_old(cluster: RedisServers) -> None:
+async def test_a_primary_frozen_through_its_own_failover_serves_nothing_old(
+    patient_cluster: RedisServers,
+) -> None:
+    cluster = patient_cluster
     async with replicas(cluster) as (one, _):
         entry = f"{TAG}:answer:{KEY.digest}"
         keys = [f"{TAG}:state", f"{TAG}:writers", f"{TAG}:readers", f"{TAG}:disowned", entry]
@@ -157,7 +176,6 @@ async def test_a_primary_frozen_through_its_own_failover_serves_nothing_old(clus
                 line.sendall(question)  # it lies there until the server goes on
                 await asyncio.to_thread(cluster.wait_for_failover, TAG, lost=lost)
                 await until(lambda: reached(one))
-                await asyncio.sleep(1.5)  # until its replica's last word is three seconds old
                 await write(one)
             finally:
                 cluster.processes[lost].thaw()
@@ -205,9 +223,12 @@ async def unfenced(cache: Any) -> bool:
 
 @pytest.mark.proves("C2", "C6")
 async def test_an_empty_replica_asks_once_for_many_askers(
-    cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with replicas(cluster) as (_, __), opened(cluster.settings(), readers=LEASE) as empty:
+    async with (
+        replicas(redis_cluster, prefix="empty") as (_, __),
+        opened(redis_cluster.settings(prefix="empty"), readers=LEASE) as empty,
+    ):
         calls, run = [], empty._level._run
 
         async def counted(*call: Any) -> Any:
@@ -221,20 +242,23 @@ async def test_an_empty_replica_asks_once_for_many_askers(
 
 
 @pytest.mark.proves("C2")
-async def test_the_lease_of_a_tenant_in_use_is_renewed_without_its_requests(cluster: RedisServers) -> None:
-    async with replicas(cluster) as (one, _):
-        until_then = time.monotonic() + 3 * LEASE
+async def test_the_lease_of_a_tenant_in_use_is_renewed_without_its_requests(
+    redis_cluster: RedisServers,
+) -> None:
+    lease = 4.0  # renewed in time also where the loop stands still for a second
+    async with replicas(redis_cluster, readers=lease, prefix="renewed") as (one, _):
+        until_then = time.monotonic() + 1.3 * lease
         while time.monotonic() < until_then:
             assert one.peek(TENANT, KEY) is not None
             await asyncio.sleep(0.02)
     # a replica that has gone keeps no writer waiting
-    async with opened(cluster.settings(), readers=LEASE) as later:
-        assert min([await write(later) for _ in range(3)]) < LEASE / 2
+    async with opened(redis_cluster.settings(prefix="renewed"), readers=lease) as later:
+        assert min([await write(later) for _ in range(3)]) < lease / 2
 
 
 @pytest.mark.proves("C8")
-async def test_what_is_dropped_or_disowned_is_served_by_no_replica(cluster: RedisServers) -> None:
-    async with replicas(cluster) as (one, other):
+async def test_what_is_dropped_or_disowned_is_served_by_no_replica(redis_cluster: RedisServers) -> None:
+    async with replicas(redis_cluster, prefix="dropped") as (one, other):
         assert await one.drop(TENANT, Selector()) == 1
         assert other.peek(TENANT, KEY) is None
         assert await found(other) is None
@@ -303,4 +327,4 @@ async def test_no_key_is_built_from_what_is_no_tenant_or_no_digest(
             await cache.lookup(tenant, KEY)
         with pytest.raises(ValueError, match="not a key"):
             await cache.lookup("acme", Key("answer", tenant))
-        assert wait_for("it still works", lambda: True)
+        assert (await cache.lookup("acme", KEY)).fence is not None, "it still works"

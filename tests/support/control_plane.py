@@ -157,6 +157,7 @@ class OperatorProcess:
     kubeconfig: Path
     folder: Path
     options: Mapping[str, str] = field(default_factory=dict)
+    program: tuple[str, ...] = ("-m", "ragkube_operator")
     _process: Process | None = None
 
     def start(self) -> None:
@@ -168,7 +169,7 @@ class OperatorProcess:
             "PYTHONPATH": str(REPOSITORY / "operator"),
             **self.options,
         }
-        self._process = Process([sys.executable, "-m", "ragkube_operator"], self.folder / "operator.log", env)
+        self._process = Process([sys.executable, *self.program], self.folder / "operator.log", env)
         self._process.start()
 
     @property

@@ -57,7 +57,14 @@ def free_ports(count: int) -> list[int]:
             each.close()
 
 
-def wait_for(what: str, probe: Callable[[], T], *, seconds: float = 60) -> T:
+def catches(pid: int, number: signal.Signals) -> bool:
+    """Whether a process has a handler for the signal (Linux)."""
+    lines = Path(f"/proc/{pid}/status").read_text().splitlines()
+    caught = next(line.split()[1] for line in lines if line.startswith("SigCgt"))
+    return bool(int(caught, 16) >> (number - 1) & 1)
+
+
+def wait_for(what: str, probe: Callable[[], T], *, seconds: float = 60, pause: float = 0.05) -> T:
     """The first truthy result of ``probe``; errors of connections count as "not yet"."""
     deadline = time.monotonic() + seconds
     last: object = None
@@ -70,7 +77,7 @@ def wait_for(what: str, probe: Callable[[], T], *, seconds: float = 60) -> T:
             if value:
                 return value
             last = value
-        time.sleep(0.05)
+        time.sleep(pause)
     raise AssertionError(f"{what} did not happen within {seconds:g} s; last: {last!r}")
 
 
@@ -84,6 +91,7 @@ class Process:
         self.log = log
         self.env = {**os.environ, **(env or {})}
         self._running: subprocess.Popen[bytes] | None = None
+        self.frozen = False
 
     def start(self) -> None:
         # "dies with its parent" means the thread that started it: one that lives as long as this process does
@@ -102,6 +110,7 @@ class Process:
             self._running.kill()
             self._running.wait()
             self._running = None
+            self.frozen = False
 
     def terminate(self, seconds: float = 15) -> int:
         """Ask it to end, as the kubelet does; its exit code (-9 when it had to be killed)."""
@@ -115,9 +124,16 @@ class Process:
 
     def freeze(self) -> None:
         self._signal(signal.SIGSTOP)
+        self.frozen = True
 
     def thaw(self) -> None:
         self._signal(signal.SIGCONT)
+        self.frozen = False
+
+    @property
+    def pid(self) -> int:
+        assert self._running is not None
+        return self._running.pid
 
     @property
     def alive(self) -> bool:

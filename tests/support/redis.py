@@ -10,7 +10,9 @@ from typing import Any
 
 import pytest
 import redis
+from redis.backoff import NoBackoff
 from redis.exceptions import RedisError
+from redis.retry import Retry
 
 from ragkube_api.settings import RedisCacheBackend
 from support.processes import Process, free_ports, tool, wait_for
@@ -30,11 +32,13 @@ class RedisServers:
         password: str | None = None,
         persistent: bool = False,
         tls: bool = False,
+        node_timeout: int = 1500,
     ) -> None:
         self.server = server
         self.folder = folder
         self.password = password
         self.persistent = persistent
+        self.node_timeout = node_timeout
         self.certificate = _certificate(folder) if tls else None
         ports = free_ports(4 * SHARDS)
         self.ports, self._bus = ports[: 2 * SHARDS], ports[2 * SHARDS :]
@@ -81,7 +85,7 @@ class RedisServers:
     def primary_of(self, key: str) -> int:
         """Index of the node that serves the key now, as its peers that live see it."""
         for index, process in enumerate(self.processes):
-            if not process.alive or not self._answers(index):
+            if not process.alive or process.frozen or not self._answers(index):
                 continue
             slot = int(self.call(index, "CLUSTER", "KEYSLOT", key))
             for entry in self.call(index, "CLUSTER", "SLOTS"):
@@ -100,10 +104,10 @@ class RedisServers:
         return int(wait_for("a replica is promoted", other) or 0) - 1
 
     def call(self, index: int, *command: str | int | bytes) -> Any:
-        """One command on one node, raw."""
+        """One command on one node, raw and tried once: whoever waits for something asks again."""
         with redis.Redis(
             host="127.0.0.1", port=self.ports[index], password=self.password, protocol=2, socket_timeout=5,
-            decode_responses=True, ssl=self.certificate is not None, ssl_ca_certs=str(self.certificate) if self.certificate else None,
+            retry=Retry(NoBackoff(), 0), decode_responses=True, ssl=self.certificate is not None, ssl_ca_certs=str(self.certificate) if self.certificate else None,
         ) as client:  # fmt: skip
             client.response_callbacks.clear()
             try:
@@ -120,7 +124,7 @@ class RedisServers:
         folder.mkdir(parents=True)
         options = {
             "port": port, "cluster-port": bus, "bind": "127.0.0.1", "cluster-enabled": "yes",
-            "cluster-node-timeout": 1500, "dir": folder, "save": "",
+            "cluster-node-timeout": self.node_timeout, "dir": folder, "save": "",
             "appendonly": "yes" if self.persistent else "no", "repl-diskless-sync-delay": 0,
         }  # fmt: skip
         if self.password is not None:
@@ -170,11 +174,13 @@ def start_cluster(
     password: str | None = None,
     persistent: bool = False,
     tls: bool = False,
+    node_timeout: int = 1500,
 ) -> RedisServers:
-    """A formed cluster of ``redis`` or ``valkey``."""
+    """A formed cluster of ``redis`` or ``valkey``; ``node_timeout`` in ms."""
     servers = RedisServers(
-        tool(f"{flavour}-server"), folder, password=password, persistent=persistent, tls=tls
-    )
+        tool(f"{flavour}-server"), folder, password=password, persistent=persistent, tls=tls,
+        node_timeout=node_timeout,
+    )  # fmt: skip
     try:
         servers.start()
         servers.form()
