@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from ragkube_api.auth import Authenticator
 from ragkube_api.ports import (
     Answerer,
+    AuditBook,
     Embedder,
     FencedCache,
     Flights,
@@ -43,6 +44,7 @@ class Backends:
     shared_values: ValueCache | None
     flights: Flights
     board: SourceBoard
+    audits: AuditBook
     reservations: Reservations | None = None
     verifier: Verifier | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)

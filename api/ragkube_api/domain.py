@@ -241,7 +241,8 @@ class Asked:
     """A question that no exact entry answers, and what a paraphrase's answer may be judged by.
 
     ``key`` and ``partition`` are the question's own. ``passages`` are what is retrieved for it now, ``evidence`` their
-    digest as values carry it. ``generate`` makes the value of an answer of its own from them (it calls the model).
+    digest as values carry it. ``generate`` makes the value of an answer of its own from them (it calls the model), or None
+    when that can tell nothing.
     """
 
     tenant: str
@@ -250,7 +251,7 @@ class Asked:
     partition: str
     passages: Sequence[Passage]
     evidence: bytes
-    generate: Callable[[], Awaitable[bytes]]
+    generate: Callable[[], Awaitable[bytes | None]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -157,6 +157,9 @@ class FencedCache(Protocol):
     async def disown(self, tenant: str, key: Key) -> bool:
         """Remove the answer and remember its ``mark``: it is never stored again. False when there is none. Raises."""
 
+    def disowned(self, tenant: str, mark: str) -> bool:
+        """Whether an answer with this ``mark`` was disowned, as far as the last look-up of the tenant told."""
+
     async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
         """Stored answers in the order of their time, from ``since`` (inclusive) on. Raises."""
 
@@ -210,8 +213,13 @@ class Proposals(Protocol):
     async def propose(self, asked: Asked) -> Proposal | None:
         """One that passed every gate, or None: then the question is answered by itself."""
 
-    async def recall(self, tenant: str, key: Key) -> Proposal | None:
-        """One that was proposed for this key before, if nothing has changed since; costs nothing for other keys."""
+    async def recall(
+        self, tenant: str, key: Key, generate: Callable[[], Awaitable[bytes | None]]
+    ) -> Proposal | None:
+        """One that was proposed for this key before, if nothing has changed since; costs nothing for other keys.
+
+        ``generate`` makes the value of an answer of its own from what is retrieved then; None when that can tell nothing.
+        """
 
 
 class Verifier(Protocol):
@@ -219,6 +227,21 @@ class Verifier(Protocol):
 
     async def same(self, asked: str, cached: str) -> bool:
         """Whether an answer to the one answers the other."""
+
+
+class AuditBook(Protocol):
+    """One small record for a tenant and a name, shared by all replicas. Raises ``CacheUnavailableError``."""
+
+    async def read(self, tenant: str, name: str) -> bytes | None:
+        """What is there."""
+
+    async def replace(
+        self, tenant: str, name: str, old: bytes | None, new: bytes
+    ) -> tuple[bool, bytes | None]:
+        """Put ``new`` in the place of ``old`` (None: of nothing) in one step.
+
+        Whether that was done, and what is there then. When it raises, it may have been done all the same.
+        """
 
 
 class SourceBoard(Protocol):

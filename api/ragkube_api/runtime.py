@@ -13,6 +13,7 @@ from ragkube_api.auth import Authenticator, authenticator
 from ragkube_api.context import Backends, Runtime
 from ragkube_api.ports import (
     Answerer,
+    AuditBook,
     Embedder,
     FencedCache,
     Flights,
@@ -173,7 +174,7 @@ def _proposals(
         cache=backends.cache,
         index=QuestionIndex(backends.cache, WordllamaEmbedder(model, model.units.shape[1]).embed),
         gates=Gates(model),
-        budget=ErrorBudget(semantic.max_error_rate, telemetry),
+        budget=ErrorBudget(semantic.max_error_rate, backends.audits, telemetry),
         model=model,
         verifier=backends.verifier,
         audit_rate=semantic.audit_rate,
@@ -270,8 +271,11 @@ def _reranked(store: VectorStore) -> VectorStore:
 
 async def _caches(
     settings: s.Settings, telemetry: Telemetry, stack: AsyncExitStack
-) -> tuple[FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, Reservations | None]:
+) -> tuple[
+    FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, AuditBook, Reservations | None
+]:  # fmt: skip
     from ragkube_api.adapters.local_level import MemoryValueCache
+    from ragkube_api.adapters.memory_audits import MemoryAuditBook
     from ragkube_api.adapters.memory_cache import MemoryCache, MemorySourceBoard
     from ragkube_api.adapters.memory_flights import MemoryFlights
 
@@ -280,7 +284,9 @@ async def _caches(
     match settings.cache.backend:
         case s.MemoryCacheBackend():
             cache = MemoryCache(max_entries=local.max_entries, max_bytes=local.max_bytes)
-            return cache, values, None, MemoryFlights(), MemorySourceBoard(), None
+            return (
+                cache, values, None, MemoryFlights(), MemorySourceBoard(), MemoryAuditBook(), None,
+            )  # fmt: skip
         case s.RedisCacheBackend() as backend:
             from ragkube_api.adapters.redis_cache import open_redis
 
@@ -289,7 +295,10 @@ async def _caches(
                 damaged=telemetry.cache_errors.labels("corrupt").inc,
             )  # fmt: skip
             redis = await stack.enter_async_context(opening)
-            return redis.cache, values, redis.values, redis.flights, redis.sources, redis.reservations
+            return (
+                redis.cache, values, redis.values, redis.flights, redis.sources, redis.audits,
+                redis.reservations,
+            )  # fmt: skip
         case _ as never:
             assert_never(never)
 

@@ -374,6 +374,11 @@ async def test_a_disowned_answer_never_comes_back(cache: FencedCache) -> None:
     better = About(question=ABOUT.question, mark=digest("better"))
     assert await fill(cache, value=b"better", about=better), "another answer to the question may be stored"
     assert await value_of(cache) == b"better"
+    assert await value_of(cache) == b"better"
+    assert cache.disowned(TENANT, ABOUT.mark)
+    assert cache.disowned(TENANT, ABOUT.mark)
+    assert not cache.disowned(TENANT, better.mark)
+    assert not cache.disowned("zeta", ABOUT.mark)
 
 
 @pytest.mark.proves("C8", "S3")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from ragkube_api.services.semantic.bound import ALPHA, Windows, log_capital, upper_bound
-from ragkube_api.services.semantic.budget import ErrorBudget
-from ragkube_api.telemetry import Telemetry
+from ragkube_api.services.semantic.bound import ALPHA, log_capital, upper_bound
+from ragkube_api.services.semantic.standing import Standing, decode
 
 
 @pytest.mark.proves("C7")
@@ -62,29 +61,39 @@ def test_how_many_right_answers_a_budget_needs(budget: float, needed: int) -> No
 
 
 def test_a_window_forgets() -> None:
-    windows = Windows(200)
-    for _ in range(60):
-        windows.add(wrong=True)
-    for _ in range(400):
-        windows.add(wrong=False)
-    assert windows.bound < 0.06
+    standing = Standing()
+    for n in range(460):
+        standing = standing.after(0.15, wrong=n < 60)
+    assert standing.bound < 0.06
+    assert standing.audits == 460
+
+
+def test_a_standing_comes_back_from_its_record_and_nothing_else_does() -> None:
+    standing = Standing()
+    for n in range(150):
+        standing = standing.after(0.2, wrong=n % 40 == 3)
+    assert decode(standing.encode()) == standing
+    for damaged in (b"", b"{}", b"[]", b"null", b'{"windows":[],"serving":true,"audits":1}', standing.encode()[:-4],
+                    standing.encode().replace(b'"right":', b'"right":-'), b"\xff"):  # fmt: skip
+        assert decode(damaged) is None
 
 
 @pytest.mark.proves("C7")
 def test_a_tenant_past_its_budget_is_exact_only_and_comes_back() -> None:
-    budget = ErrorBudget(0.05, Telemetry())
+    standing = Standing()
     for _ in range(90):
-        budget.record("a", wrong=False)
-    assert budget.serving("a")
-    assert not budget.serving("b")
-    stopped = next(n for n in range(1, 20) if _after(budget, wrong=True))
+        standing = standing.after(0.05, wrong=False)
+    assert standing.serving
+    stopped, standing = _until(standing, serving=False, wrong=True)
     assert stopped <= 5
-    back = next(n for n in range(1, 500) if not _after(budget, wrong=False))
-    assert back > 90, "what was spent of alpha makes the second time longer"
-    assert budget.serving("a")
+    back, standing = _until(standing, serving=True, wrong=False)
+    assert 90 < back < 500, "what was spent of alpha makes the second time longer"
 
 
-def _after(budget: ErrorBudget, *, wrong: bool) -> bool:
-    """Record one, and say whether the tenant is exact-only then."""
-    budget.record("a", wrong=wrong)
-    return not budget.serving("a")
+def _until(standing: Standing, *, serving: bool, wrong: bool) -> tuple[int, Standing]:
+    """How many audits it takes."""
+    for count in range(1, 500):
+        standing = standing.after(0.05, wrong=wrong)
+        if standing.serving == serving:
+            return count, standing
+    raise AssertionError("never")

@@ -122,6 +122,10 @@ class MemoryCache:
                 state.disowned.popitem(last=False)
         return True
 
+    def disowned(self, tenant: str, mark: str) -> bool:
+        """Known at once."""
+        return mark in self._state(tenant).disowned
+
     async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
         """Stored answers in the order of their time."""
         return self._level.notes(tenant, since=since, limit=limit)

@@ -19,6 +19,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.leases import Leases
 from ragkube_api.adapters.local_level import LocalLevel, MemoryValueCache
+from ragkube_api.adapters.redis_audits import RedisAuditBook
 from ragkube_api.adapters.redis_client import RedisClient
 from ragkube_api.adapters.redis_flights import RedisFlights
 from ragkube_api.adapters.redis_level import RedisLevel
@@ -48,6 +49,7 @@ class RedisBackend:
     cache: TieredCache
     values: RedisValueCache
     flights: RedisFlights
+    audits: RedisAuditBook
 
 
 @asynccontextmanager
@@ -87,7 +89,7 @@ async def open_redis(
         yield RedisBackend(
             RedisSourceBoard(client, prefix), RedisReservations(client, prefix),
             TieredCache(level, memory, leases, writes, lease_seconds=reader_seconds, clock=_clock), values,
-            flights,
+            flights, RedisAuditBook(client, prefix, damaged),
         )  # fmt: skip
     finally:
         renewing.cancel()

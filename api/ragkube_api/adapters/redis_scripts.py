@@ -119,7 +119,7 @@ if ARGV[3] ~= '' and serves then
   end
 end
 local marks = {}
-if ARGV[5] ~= drops then marks = on(KEYS[4], 'ZREVRANGE', KEYS[4], 0, 999) end
+if ARGV[5] ~= drops then marks = on(KEYS[4], 'ZREVRANGE', KEYS[4], 0, -1) end
 local token = epoch .. ':' .. drops
 """
 

@@ -163,6 +163,10 @@ class TieredCache:
         await self._wait_out(tenant, await self._tell(tenant))
         return True
 
+    def disowned(self, tenant: str, mark: str) -> bool:
+        """Who serves under a lease knows all: a disowning waits until every reader has given up an earlier one."""
+        return mark in self._leases.of(tenant).disowned
+
     async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
         """Of the shared level."""
         for _ in range(_EMPTY_PAGES):  # one of entries that have all gone is forgotten by asking

@@ -99,8 +99,8 @@ def encode(
     }
     first = orjson.dumps(head)[:-2] + b'"status":"'
     last = b"," + orjson.dumps(receipt)[1:] + b"," + orjson.dumps(model)[1:-2]
-    mark = _mark(digest, generation.text)
-    return _value(Entry(digest, evidence, mark, 0.0, seconds, first, last, orjson.dumps(tags)))
+    marked = mark(digest, generation.text)
+    return _value(Entry(digest, evidence, marked, 0.0, seconds, first, last, orjson.dumps(tags)))
 
 
 def open_entry(value: bytes, digest: str | None) -> Entry | None:
@@ -194,5 +194,6 @@ def _check(value: bytes) -> bytes:
     return hashlib.blake2b(memoryview(value)[_BODY:], digest_size=_CHECK_BYTES).digest()
 
 
-def _mark(digest: str, text: str) -> str:
+def mark(digest: str, text: str) -> str:
+    """What a disowned answer is known by: the digest of its question's key, and its text."""
     return hashlib.blake2b(f"{digest}\n{text}".encode(), digest_size=16).hexdigest()

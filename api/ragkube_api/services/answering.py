@@ -145,7 +145,11 @@ class Answering:
         question = attempt.question
         if self._proposals is None or not question.read_cache:
             return None
-        proposal = await self._proposals.recall(question.tenant, attempt.key)
+
+        async def generate() -> bytes | None:
+            return await self._once_more(await self._maker.work(attempt, None))
+
+        proposal = await self._proposals.recall(question.tenant, attempt.key, generate)
         return None if proposal is None else self._paraphrased(proposal)
 
     async def _validated_or_made(self, attempt: Attempt, looked_up: LookedUp) -> Answer:
@@ -222,8 +226,8 @@ class Answering:
         attempt = work.attempt
         question = attempt.question
 
-        async def generate() -> bytes:
-            return (await self._maker.generated(work, store=False)).value
+        async def generate() -> bytes | None:
+            return await self._once_more(work)
 
         proposal = await self._proposals.propose(
             Asked(
@@ -232,6 +236,11 @@ class Answering:
             )
         )  # fmt: skip
         return None if proposal is None else self._paraphrased(proposal)
+
+    async def _once_more(self, work: Work) -> bytes | None:
+        """An answer to compare with; None for one that is not what it would be with everything there."""
+        landed = await self._maker.generated(work, store=False)
+        return None if landed.degraded or not landed.complete else landed.value
 
     def _paraphrased(self, proposal: Proposal) -> Answer | None:
         entry = self._opened(proposal.value, None)

@@ -10,7 +10,6 @@ errors. Pure: a function of two counts.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Final
 
 ALPHA: Final = 0.05
@@ -40,56 +39,3 @@ def upper_bound(right: int, wrong: int, alpha: float = ALPHA) -> float:
         else:
             low = middle
     return high
-
-
-@dataclass(slots=True)
-class Window:
-    """Audits since a moment, and the share of alpha that their bound may spend."""
-
-    alpha: float
-    right: int = 0
-    wrong: int = 0
-
-    @property
-    def bound(self) -> float:
-        """Of this window alone."""
-        return upper_bound(self.right, self.wrong, self.alpha)
-
-
-class Windows:
-    """The bound over the last audits only: what was long ago neither excuses nor damns.
-
-    A second window is begun when the first one is half full and takes its place when it is full. The n-th window may spend
-    ``alpha / (n (n + 1))``, so that all of them together are wrong with a probability of at most alpha.
-    """
-
-    def __init__(self, size: int, alpha: float = ALPHA) -> None:
-        self._size = size
-        self._alpha = alpha
-        self._begun = 0
-        self._windows = [self._new()]
-
-    @property
-    def bound(self) -> float:
-        """Of the oldest window that is kept."""
-        return self._windows[0].bound
-
-    def add(self, *, wrong: bool) -> None:
-        """One audit."""
-        for window in self._windows:
-            window.wrong += wrong
-            window.right += not wrong
-        first = self._windows[0]
-        audits = first.right + first.wrong
-        if len(self._windows) == 1 and audits >= self._size // 2:
-            self._windows.append(self._new())
-        elif audits >= self._size:
-            del self._windows[0]
-
-    def restart(self) -> None:
-        """Forget: from here on with what is left of alpha."""
-        self._windows = [self._new()]
-
-    def _new(self) -> Window:
-        self._begun += 1
-        return Window(self._alpha / (self._begun * (self._begun + 1)))

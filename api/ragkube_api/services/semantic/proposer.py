@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import time
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final, Literal, TypeVar
 
@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 _POLL_SECONDS: Final = 0.5
 """So old the knowledge of what other replicas have answered may be."""
 _MOST_AUDITS: Final = 2
+_REPEATED_SECONDS: Final = 1.0
+"""Between audits of wordings that are asked again: thousands of hits a second must not become as many model calls."""
 _MOST_REMEMBERED: Final = 10_000
 
 
@@ -48,6 +50,8 @@ class _Alias:
     value: bytes
     similarity: float
     gates: tuple[str, ...]
+    mark: str
+    """Of this answer under this wording."""
 
 
 class Proposer:
@@ -77,6 +81,7 @@ class Proposer:
         self._telemetry = telemetry
         self._clock = clock
         self._dice = dice
+        self._repeated = float("-inf")
         self._polled: dict[str, float] = {}
         self._aliases: OrderedDict[tuple[str, str], _Alias] = OrderedDict()
         self._withheld: OrderedDict[tuple[str, str], bytes] = OrderedDict()
@@ -91,34 +96,40 @@ class Proposer:
             return None
         if found is None:
             return None
-        if not self._budget.serving(asked.tenant):
+        if not await self._budget.serving(asked.tenant):
             _remember(self._withheld, (asked.tenant, asked.key.digest), found.cached.value)
             self._telemetry.semantic_proposals.labels("withheld").inc()
             return None
         self._telemetry.semantic_proposals.labels("served").inc()
         if found.proposal.validated == "fence":
             proposal = found.proposal
-            alias = _Alias(found.key, found.cached.value, proposal.similarity, proposal.gates)
+            alias = _Alias(
+                found.key, found.cached.value, proposal.similarity, proposal.gates, _mark(asked, found.entry)
+            )
             _remember(self._aliases, (asked.tenant, asked.key.digest), alias)
-        if self._dice() < self._audit_rate:
-            self._audits.start(f"{asked.tenant}:{asked.key.digest}", lambda: self._audit(asked, found.entry))
+        self._sample(asked.tenant, asked.key, found.cached.value, asked.generate)
         return found.proposal
 
-    async def recall(self, tenant: str, key: Key) -> Proposal | None:
+    async def recall(
+        self, tenant: str, key: Key, generate: Callable[[], Awaitable[bytes | None]]
+    ) -> Proposal | None:
         """The answer to a wording that was judged before, if nothing has changed since.
 
         The bytes of the answer change when it is made anew and when it is found valid after a write: then the wording is
         judged again. One look-up for a wording that was judged, nothing for any other. Never raises.
         """
         alias = self._aliases.get((tenant, key.digest))
-        if alias is None or not self._budget.serving(tenant):
+        if alias is None or not await self._budget.serving(tenant):
             return None
         cached = self._cache.peek(tenant, alias.key) or (await self._cache.lookup(tenant, alias.key)).found
-        if cached is None or not cached.current or cached.fresh_seconds <= 0 or cached.value != alias.value:
+        if cached is None or not self._stands(tenant, alias, cached):
             self._aliases.pop((tenant, key.digest), None)
             return None
         self._aliases.move_to_end((tenant, key.digest))
         self._telemetry.semantic_proposals.labels("recalled").inc()
+        now = self._clock()
+        if now - self._repeated >= _REPEATED_SECONDS and self._sample(tenant, key, cached.value, generate):
+            self._repeated = now
         return Proposal(
             cached.value, cached.level, cached.age_seconds, alias.similarity, alias.gates, "fence"
         )
@@ -126,10 +137,16 @@ class Proposer:
     async def settled(self) -> None:
         """Wait for the audits that run."""
         await self._audits.settled()
+        await self._budget.settled()
 
     async def close(self) -> None:
         """End what runs in the background."""
         await self._audits.close()
+        await self._budget.close()
+
+    def _stands(self, tenant: str, alias: _Alias, cached: Cached) -> bool:
+        unchanged = cached.current and cached.fresh_seconds > 0 and cached.value == alias.value
+        return unchanged and not self._cache.disowned(tenant, alias.mark)
 
     async def _refresh(self, tenant: str) -> None:
         now = self._clock()
@@ -173,6 +190,8 @@ class Proposer:
         if held is None:
             return "validity"
         cached, entry = held
+        if self._cache.disowned(asked.tenant, _mark(asked, entry)):
+            return "validity"
         if not _supported(asked, entry):
             return "evidence"
         passed = ("partition", "candidate", *judgement.passed, "evidence")
@@ -197,13 +216,31 @@ class Proposer:
             return None
         return (found, entry) if found.current or entry.evidence == asked.evidence else None
 
-    async def _audit(self, asked: Asked, served: Entry) -> None:
+    def _sample(
+        self, tenant: str, key: Key, served: bytes, generate: Callable[[], Awaitable[bytes | None]]
+    ) -> bool:
+        """Whether this hit is audited."""
+        if self._dice() >= self._audit_rate:
+            return False
+        return self._audits.start(
+            f"{tenant}:{key.digest}", lambda: self._audit(tenant, answer_codec.opened(served), generate)
+        )
+
+    async def _audit(
+        self, tenant: str, served: Entry, generate: Callable[[], Awaitable[bytes | None]]
+    ) -> None:
         try:
-            fresh = answer_codec.opened(await asked.generate())
+            fresh = await generate()
         except RagkubeError as error:
             self._telemetry.log.warning("semantic_audit_failed", code=error.code)
             return
-        self._compare(asked.tenant, served, fresh)
+        if fresh is not None:
+            self._compare(tenant, served, answer_codec.opened(fresh))
+
+
+def _mark(asked: Asked, entry: Entry) -> str:
+    """What is disowned for one wording does not come back to it from another."""
+    return answer_codec.mark(asked.key.digest, answer_codec.contents(entry)["answer"])
 
 
 def _supported(asked: Asked, entry: Entry) -> bool:
