@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panels import SCOPE, Board, graph, number, query
+from dashboards.panels import SCOPE, Board, graph, number, query, zero
 from ragkube_operator.render.rules import Record
 
 CURRENT = "[$__rate_interval]"
@@ -23,17 +23,21 @@ def _redis_metric(name: str) -> str:
 
 
 def _now() -> list[object]:
+    slots = f"min({_redis_metric('redis_cluster_slots_ok')})"
+    troubles = f"sum(rate({SCOPE.metric('rag_cache_errors_total')}{CURRENT})) or on () vector(0)"
+    evicted = f"sum(rate({_redis_metric('redis_evicted_keys_total')}{CURRENT}))"
+    keys = f"sum({_redis_metric('redis_db_keys')} * on (instance) ({PRIMARY}))"
     return [
-        number("Hit ratio", SCOPE.recorded(Record.HIT_RATIO), "percentunit", "Answered from the cache."),
-        number("Hits", SCOPE.recorded(Record.HITS), "reqps", "A second."),
-        number("Misses", SCOPE.recorded(Record.MISSES_ALL), "reqps", "A second."),
-        number("Redis nodes", f"sum({_redis_metric('redis_up')})", "short", "That answer the exporter."),
+        number("Slots served", slots, "none", "16384 is all.", (16384, "green"), below="red"),
+        number("Evicted", evicted, "ops", "Before their time.", (1, "orange")),
+        number("Redis nodes", f"sum({_redis_metric('redis_up')})", "none", "That answer."),
+        number("Troubles", troubles, "ops", "Unavailable, corrupt …", (0.001, "red")),
         number(
-            "Keys",
-            f"sum({_redis_metric('redis_db_keys')} * on (instance) ({PRIMARY}))",
-            "short",
-            "In the primaries.",
+            "Hit ratio", SCOPE.recorded(Record.HIT_RATIO), "percentunit", "Of answers.", nothing="no traffic"
         ),
+        number("Hits", SCOPE.recorded(Record.HITS), "reqps", "Questions it answered."),
+        number("Misses", SCOPE.recorded(Record.MISSES_ALL), "reqps", "Questions it did not."),
+        number("Keys", keys, "short", "In the primaries."),
     ]
 
 
@@ -50,23 +54,23 @@ def _answers() -> list[object]:
         ),
         graph(
             "Hits by level and kind",
-            "reqps",
+            "ops",
             "A second.",
             query(f"sum by (level, kind) (rate({hits}{CURRENT}))", "{{level}} {{kind}}"),
             stacked=True,
         ),
         graph(
             "Misses by kind",
-            "reqps",
+            "ops",
             "A second.",
             query(f"sum by (kind) (rate({misses}{CURRENT}))", "{{kind}}"),
             stacked=True,
         ),
         graph(
             "Troubles",
-            "reqps",
+            "ops",
             "A second: unavailable, corrupt, oversized.",
-            query(f"sum by (reason) (rate({errors}{CURRENT})) or on () vector(0)", "{{reason}}"),
+            query(f"sum by (reason) (rate({errors}{CURRENT})) {zero('reason')}", "{{reason}}"),
         ),
     ]
 
@@ -100,11 +104,11 @@ def _more() -> list[object]:
     return [
         graph(
             "Slots that are served",
-            "short",
+            "none",
             "16384 is all; by node.",
             query(_redis_metric("redis_cluster_slots_ok"), "{{pod}}"),
         ),
-        graph("Clients", "short", "By node.", query(_redis_metric("redis_connected_clients"), "{{pod}}")),
+        graph("Clients", "none", "By node.", query(_redis_metric("redis_connected_clients"), "{{pod}}")),
         graph(
             "CPU",
             "short",

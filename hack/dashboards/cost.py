@@ -22,6 +22,15 @@ def _now() -> list[object]:
     calls = SCOPE.metric("rag_llm_calls_total")
     asked = SCOPE.metric("rag_requests_total", 'route="/v1/query"')
     return [
+        number(
+            "Failed calls",
+            SCOPE.recorded(Record.LLM_ERRORS),
+            "percentunit",
+            "Over all calls.",
+            (0.1, "red"),
+            nothing="no calls",
+        ),
+        number("24 hours", f"sum(increase({DOLLARS}[1d]))", "currencyUSD", "Up to now."),
         number("An hour", SCOPE.recorded(Record.COST), "currencyUSD", "At the present rate."),
         number("In this range", f"sum(increase({DOLLARS}[$__range]))", "currencyUSD", "Since the left edge."),
         number(
@@ -29,15 +38,9 @@ def _now() -> list[object]:
             f"sum(increase({DOLLARS}[$__range])) / (sum(increase({asked}[$__range])) > 0)",
             "currencyUSD",
             "With those that the cache answered.",
+            nothing="none asked",
         ),
         number("Calls", f"sum(rate({calls}{CURRENT}))", "reqps", "Of the model, a second."),
-        number(
-            "Failed calls",
-            SCOPE.recorded(Record.LLM_ERRORS),
-            "percentunit",
-            "Over all calls.",
-            (0.1, "red"),
-        ),
     ]
 
 

@@ -21,29 +21,25 @@ def board() -> Board:
 
 def _now() -> list[object]:
     failed = SCOPE.metric("rag_documents_indexed_total", 'outcome="failed"', component="")
+    failures = f"round(sum(increase({failed}[$__range]))) or on () vector(0)"
     weaviate = SCOPE.metric("up", component="weaviate")
+    batches = f"sum(rate({_weaviate_metric('batch_durations_ms_count')}{CURRENT}))"
     return [
-        number("Writes", f"sum(rate({DOCUMENTS}{CURRENT}))", "short", "Documents a second."),
-        number("In this range", f"sum(increase({DOCUMENTS}[$__range]))", "short", "Since the left edge."),
-        number(
-            "Failed",
-            f"sum(increase({failed}[$__range])) or on () vector(0)",
-            "short",
-            "Since the left edge.",
-            (1, "red"),
-        ),
-        number("Weaviate pods", f"sum({weaviate})", "short", "That answer Prometheus."),
-        number(
-            "Weaviate batches",
-            f"sum(rate({_weaviate_metric('batch_durations_ms_count')}{CURRENT}))",
-            "short",
-            "Written a second.",
-        ),
+        number("Weaviate pods", f"sum({weaviate})", "none", "That answer.", (1, "green"), below="red"),
+        number("Failed", failures, "short", "Since the left edge.", (1, "orange")),
+        number("Writes a second", f"sum(rate({DOCUMENTS}{CURRENT}))", "short", "Of documents."),
+        number("Writes", f"round(sum(increase({DOCUMENTS}[$__range])))", "short", "Since the left edge."),
+        number("p95 of a write", f"{_latency()} >= 0", "s", "To the documents API.", nothing="no writes"),
+        number("Batches a second", batches, "short", "Written by Weaviate."),
     ]
 
 
-def _documents() -> list[object]:
+def _latency() -> str:
     latency = SCOPE.metric("rag_request_latency_seconds_bucket", ROUTES)
+    return f"histogram_quantile(0.95, sum by ({PER_DEPLOYMENT}, le) (rate({latency}{CURRENT})))"
+
+
+def _documents() -> list[object]:
     requests = SCOPE.metric("rag_requests_total", ROUTES)
     return [
         graph(
@@ -64,9 +60,7 @@ def _documents() -> list[object]:
             "Latency",
             "s",
             "Of the documents API, p95.",
-            query(
-                f"histogram_quantile(0.95, sum by ({PER_DEPLOYMENT}, le) (rate({latency}{CURRENT})))", "p95"
-            ),
+            query(_latency(), "p95"),
         ),
     ]
 

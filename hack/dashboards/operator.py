@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panels import Board, graph, number, query
+from dashboards.panels import Board, graph, number, query, states, zero
 
 CURRENT = "[$__rate_interval]"
 REQUESTS = "ragkube_operator_kube_requests_total"
@@ -21,13 +21,14 @@ def board() -> Board:
 
 def _now() -> list[object]:
     failed = 'sum(rate(ragkube_operator_reconciles_total{outcome!="ok"}[10m])) or on () vector(0)'
+    memory = 'max(process_resident_memory_bytes{job=~".*ragkube-operator.*"})'
     return [
-        number("RagDeployments", "max(ragkube_operator_resources)", "short", "That it looks after."),
-        number("Not ready", f"count({READY} == 0) or on () vector(0)", "short", "Of them.", (1, "red")),
-        number("Failed passes", failed, "short", "A second, over ten minutes.", (0.1, "red")),
-        number(
-            "Memory", 'max(process_resident_memory_bytes{job=~".*ragkube-operator.*"})', "bytes", "Resident."
-        ),
+        number("Leaders", "sum(ragkube_operator_leader)", "none", "One is right.", (1, "green"), below="red"),
+        number("Not ready", f"count({READY} == 0) or on () vector(0)", "none", "RagDeployments.", (1, "red")),
+        number("Failed passes", failed, "ops", "Over ten minutes.", (0.1, "red")),
+        number("Queue", "sum(ragkube_operator_queue_depth)", "none", "RagDeployments that wait."),
+        number("RagDeployments", "max(ragkube_operator_resources)", "none", "That it looks after."),
+        number("Memory", memory, "bytes", "Resident."),
     ]
 
 
@@ -37,12 +38,12 @@ def _passes() -> list[object]:
     return [
         graph("Passes", "short", "A second, by outcome.", query(by_outcome, "{{outcome}}"), stacked=True),
         graph("Duration", "s", "Of a pass, p95.", query(quantile, "p95")),
-        graph("Ready", "short", "1: the RagDeployment is Ready.", query(READY, "{{namespace}}/{{name}}")),
+        states("Ready", READY, "{{namespace}}/{{name}}", "Up: the RagDeployment is Ready."),
     ]
 
 
 def _requests() -> list[object]:
-    steps = f"sum by (step) (rate(ragkube_operator_redis_steps_total{CURRENT})) or on () vector(0)"
+    steps = f"sum by (step) (rate(ragkube_operator_redis_steps_total{CURRENT})) {zero('step')}"
     return [
         graph(
             "Requests by verb",

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from string import ascii_uppercase
 from typing import Any
 
-from grafana_foundation_sdk.builders import dashboard, heatmap, prometheus, stat, timeseries
+from grafana_foundation_sdk.builders import dashboard, heatmap, prometheus, stat, statetimeline, timeseries
 from grafana_foundation_sdk.builders.common import (
     ReduceDataOptions,
     StackingConfig,
@@ -26,6 +27,8 @@ from grafana_foundation_sdk.models.dashboard import (
     DataSourceRef,
     Threshold,
     ThresholdsMode,
+    ValueMap,
+    ValueMappingResult,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -83,21 +86,56 @@ def query(expr: str, legend: str = "") -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(expr).legend_format(legend or "__auto").range()
 
 
-def number(title: str, expr: str, unit: str, description: str, *limits: tuple[float, str]) -> stat.Panel:
-    """One figure; ``limits`` are the values from which it has a colour."""
-    steps = [Threshold(value=None, color="green"), *(Threshold(value=v, color=c) for v, c in limits)]
+def number(
+    title: str,
+    expr: str,
+    unit: str,
+    description: str,
+    *limits: tuple[float, str],
+    below: str = "",
+    nothing: str = "none",
+) -> stat.Panel:
+    """One figure; ``limits`` are the values from which it has a colour, ``below`` its colour under the first one.
+
+    ``nothing`` stands in its place while the query has no value.
+    """
+    lowest = below or ("green" if limits else "text")
+    steps = [Threshold(value=None, color=lowest), *(Threshold(value=v, color=c) for v, c in limits)]
     return (
         stat.Panel()
         .title(title)
         .description(description)
         .unit(unit)
+        .no_value(nothing)
         .datasource(SOURCE)
         .height(4)
         .color_mode(BigValueColorMode.VALUE)
         .graph_mode(BigValueGraphMode.AREA)
         .reduce_options(ReduceDataOptions().calcs(["lastNotNull"]).values(False))
         .thresholds(dashboard.ThresholdsConfig().mode(ThresholdsMode.ABSOLUTE).steps(steps))
-        .with_target(query(expr))
+        .with_target(query(expr).ref_id("A"))
+    )
+
+
+def zero(label: str) -> str:
+    """What a sum by ``label`` shows while nothing has been counted."""
+    return f'or on () label_replace(vector(0), "{label}", "none", "", "")'
+
+
+def states(title: str, expr: str, legend: str, description: str) -> statetimeline.Panel:
+    """Over time, for each series: up (1) or down (0)."""
+    names = {
+        "1": ValueMappingResult(text="up", color="green"),
+        "0": ValueMappingResult(text="down", color="red"),
+    }
+    return (
+        statetimeline.Panel()
+        .title(title)
+        .description(description)
+        .datasource(SOURCE)
+        .height(8)
+        .mappings([ValueMap(options=names)])
+        .with_target(query(expr, legend).ref_id("A"))
     )
 
 
@@ -125,8 +163,9 @@ def graph(
     )
     if stacked:
         panel = panel.stacking(StackingConfig().mode(StackingMode.NORMAL))
-    for each in queries:
-        panel = panel.with_target(each)
+    for letter, each in zip(ascii_uppercase, queries, strict=False):
+        # Grafana tells the answers of a panel's queries apart by it
+        panel = panel.with_target(each.ref_id(letter))
     return panel
 
 
@@ -137,8 +176,8 @@ def buckets(title: str, expr: str, description: str) -> heatmap.Panel:
         heatmap.Panel()
         .title(title)
         .description(description)
-        .unit("s")
+        .y_axis(heatmap.YAxisConfig().unit("s"))
         .datasource(SOURCE)
         .height(8)
-        .with_target(target)
+        .with_target(target.ref_id("A"))
     )

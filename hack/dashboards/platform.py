@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dashboards.panels import SCOPE, Board, buckets, graph, number, query
+from dashboards.panels import SCOPE, Board, buckets, graph, number, query, states, zero
 from ragkube_operator.render.rules import Record
 from ragkube_operator.render.rules.names import PER_DEPLOYMENT
 from ragkube_operator.render.rules.recording import QUERY, V1
@@ -22,14 +22,32 @@ def board() -> Board:
 
 
 def _now() -> list[object]:
-    busy, ratio = SCOPE.recorded(Record.INFLIGHT), SCOPE.recorded(Record.errors("1h"))
+    """What somebody who was woken looks at."""
+    firing = SCOPE.metric("ALERTS", 'alertstate="firing"', 'severity!="info"', component="")
+    away = f"count(min by (dependency) ({SCOPE.metric('rag_dependency_up')}) == 0)"
+    failed, slow = (SCOPE.recorded(record("1h")) for record in (Record.errors, Record.slow))
+    busy, p95 = SCOPE.recorded(Record.SATURATION), SCOPE.recorded(Record.LATENCY_P95)
+    quiet = "no traffic"
     return [
-        number("Failed requests, 1 h", ratio, "percentunit", "By our fault, over all.", (0.001, "red")),
-        number("Requests", SCOPE.recorded(Record.REQUESTS), "reqps", "A second, to /v1."),
-        number("p95 of a question", SCOPE.recorded(Record.LATENCY_P95), "s", "To the end of the response."),
-        number("p95 without the model", SCOPE.recorded(Record.LOCAL_P95), "s", "What we do ourselves."),
-        number("In flight", f"sum({busy})", "short", "Being answered and waiting."),
-        number("Pods", f"sum({SCOPE.metric('up')})", "short", "API pods that answer Prometheus."),
+        number("Alerts", f"count({firing}) or on () vector(0)", "none", "That fire now.", (1, "red")),
+        number("Failed requests, 1 h", failed, "percentunit", "By our fault.", (0.001, "red"), nothing=quiet),
+        number(
+            "Slow questions, 1 h", slow, "percentunit", "Without the model.", (0.05, "red"), nothing=quiet
+        ),
+        number("Parts away", f"{away} or on () vector(0)", "none", "Database, cache, model.", (1, "red")),
+        number(
+            "Pods",
+            f"sum({SCOPE.metric('up')})",
+            "none",
+            "Of the API, that answer.",
+            (1, "green"),
+            below="red",
+        ),
+        number(
+            "Saturation", f"max({busy})", "percentunit", "Of the busiest pod.", (0.8, "orange"), (0.95, "red")
+        ),
+        number("Requests", SCOPE.recorded(Record.REQUESTS), "reqps", "To /v1."),
+        number("p95 of a question", p95, "s", "With the model.", nothing=quiet),
     ]
 
 
@@ -57,6 +75,7 @@ def _load() -> list[object]:
 
 def _latency() -> list[object]:
     series = SCOPE.metric("rag_request_latency_seconds_bucket", QUERY)
+    slow = [query(SCOPE.recorded(Record.slow(w)), w) for w in ("5m", "1h", "6h")]
     lines = ((Record.LATENCY_P50, "p50"), (Record.LATENCY_P95, "p95"), (Record.LATENCY_P99, "p99"))
     return [
         graph(
@@ -68,9 +87,10 @@ def _latency() -> list[object]:
         graph(
             "Without the model",
             "s",
-            "p95; the autoscaler looks at it.",
+            "p95, at most 10 s; the autoscaler looks at it.",
             query(SCOPE.recorded(Record.LOCAL_P95), "p95"),
         ),
+        graph("Slow questions", "percentunit", "Over all, by what we do ourselves.", *slow),
         buckets(
             "Questions by latency", f"sum by (le) (increase({series}{CURRENT}))", "How many took how long."
         ),
@@ -82,8 +102,8 @@ def _pods() -> list[object]:
     return [
         graph(
             "In flight",
-            "short",
-            "Being answered and waiting, by pod.",
+            "none",
+            "Requests being answered, by pod.",
             query(SCOPE.recorded(Record.INFLIGHT), "{{pod}}"),
         ),
         graph(
@@ -107,17 +127,17 @@ def _parts() -> list[object]:
     reasons = f"sum by (reason) (rate({SCOPE.metric('rag_degraded_answers_total')}{CURRENT}))"
     retrieval = SCOPE.metric("rag_retrieval_seconds_bucket")
     return [
-        graph(
+        states(
             "Parts that answer",
-            "short",
-            "1: every pod reaches it.",
-            query(f"min by (dependency) ({up})", "{{dependency}}"),
+            f"min by (dependency) ({up})",
+            "{{dependency}}",
+            "Up: every pod reaches it.",
         ),
         graph(
             "Degraded answers",
             "reqps",
             "A second, by what was away.",
-            query(f"{reasons} or on () vector(0)", "{{reason}}"),
+            query(f"{reasons} {zero('reason')}", "{{reason}}"),
         ),
         graph(
             "Retrieval",

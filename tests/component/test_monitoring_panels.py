@@ -16,6 +16,7 @@ import pytest
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 from grafana_foundation_sdk.models.dashboard import Dashboard
 
+from dashboards.page import lines, page
 from llm_server.server import running
 from ragkube_operator import crd
 from ragkube_operator.metrics import Metrics
@@ -24,7 +25,7 @@ from ragkube_operator.render.monitoring import rule_file
 from ragkube_operator.workers import Workers
 from support.api import ApiProcess, api_process
 from support.processes import Process, free_ports, tool, wait_for
-from support.prometheus import PrometheusServer, running_prometheus, static_job
+from support.prometheus import PrometheusServer, Samples, running_prometheus, static_job
 from support.redis import RedisServers
 from support.weaviate import WeaviateServer
 
@@ -233,6 +234,25 @@ def test_no_panel_of_any_dashboard_is_empty(api: ApiProcess, prometheus: Prometh
     except AssertionError:
         empty = [str(panel) for panel in panels() if not prometheus.range(query(panel), LOOK)]
         raise AssertionError("empty panels:\n" + "\n".join(empty)) from None
+
+
+@pytest.mark.proves("O4")
+@pytest.mark.parametrize("board", dashboards.NAMES)
+def test_every_line_has_a_name_of_its_own_and_a_page_can_be_drawn(
+    api: ApiProcess, prometheus: PrometheusServer, board: str
+) -> None:
+    traffic(api, 0)
+    content = json.loads(dashboards.content(DEPLOYMENT, board))
+
+    def ask(expr: str) -> list[tuple[dict[str, str], Samples]]:
+        found = prometheus.range(query(Panel(board, "", expr)), LOOK)
+        return [(json.loads(labels), samples) for labels, samples in found.items()]
+
+    for panel in content["panels"]:
+        names = [line.name for line in lines(panel, ask)] if panel["type"] != "row" else []
+        assert len(set(names)) == len(names), f"{panel['title']}: {names}"
+        assert panel["type"] == "stat" or all(names), f"{panel['title']}: {names}"
+    assert page(content, ask).count("<section") == sum(panel["type"] != "row" for panel in content["panels"])
 
 
 @pytest.mark.proves("O4")
