@@ -10,7 +10,16 @@ import structlog
 
 from ragkube_operator import monitoring_part, replicas, scaling, status
 from ragkube_operator.crd import API_VERSION, KIND, RagDeployment, SpecError, parse
-from ragkube_operator.engine import DEPLOYMENT, POD_AUTOSCALER, Engine, Outcome, Owner, Ref, owned
+from ragkube_operator.engine import (
+    DEPLOYMENT,
+    POD_AUTOSCALER,
+    SCALED_OBJECT,
+    Engine,
+    Outcome,
+    Owner,
+    Ref,
+    owned,
+)
 from ragkube_operator.errors import KubeError, StalledError
 from ragkube_operator.kube import FIELD_MANAGER, Kind, Kube, Manifest
 from ragkube_operator.metrics import Metrics
@@ -175,6 +184,9 @@ class Reconciler:
             return None
         now = (live.get("status") or {}).get("autoscaling") or {}
         offer = await self._discovery.offer()
+        if offer.keda and not await self._kube.serves(SCALED_OBJECT):
+            # KEDA is new: its ScaledObject must be applied in the pass that takes our autoscaler away
+            await self._kube.serves(SCALED_OBJECT, fresh=True)
         return scaling.decide(deployment, offer, _prometheus(deployment), now)
 
     async def _leave_scaler(self, owner: Owner, live: dict[Ref, Manifest], context: Context) -> None:

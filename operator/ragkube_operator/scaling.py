@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import monotonic
@@ -66,6 +67,7 @@ class Discovery:
         self._client = client
         self._clock = clock
         self._kept: dict[str, tuple[float, frozenset[str] | None, bool]] = {}
+        self._asking = asyncio.Lock()
 
     async def offer(self) -> Offer:
         """What there is now.
@@ -74,10 +76,11 @@ class Discovery:
             KubeError: the API server itself does not answer.
         """
         found: dict[str, frozenset[str] | None] = {}
-        for api in _VERSIONS:
-            names, there = await self._api(api)
-            if there:
-                found[api] = names
+        async with self._asking:  # passes run side by side
+            for api in _VERSIONS:
+                names, there = await self._api(api)
+                if there:
+                    found[api] = names
         return Offer(found)
 
     async def _api(self, api: str) -> tuple[frozenset[str] | None, bool]:

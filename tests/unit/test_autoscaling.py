@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from typing import Any
 
@@ -95,10 +96,20 @@ class Cluster:
 
     async def resource_names(self, api_version: str) -> frozenset[str] | None:
         self.asked += 1
+        await asyncio.sleep(0)
         answer = self.answers.get(api_version)
         if isinstance(answer, KubeError):
             raise answer
         return answer
+
+
+async def test_passes_side_by_side_ask_once() -> None:
+    cluster = Cluster()
+    discovery = scaling.Discovery(cluster, lambda: cluster.now)
+    await discovery.offer()
+    once, cluster.now = cluster.asked, 61
+    await asyncio.gather(*(discovery.offer() for _ in range(8)))
+    assert cluster.asked == 2 * once
 
 
 async def test_discovery_is_asked_once_a_minute_and_sees_what_comes_and_goes() -> None:
