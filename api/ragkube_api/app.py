@@ -6,13 +6,12 @@ from fastapi import APIRouter, FastAPI
 
 from ragkube_api import __version__, problems
 from ragkube_api.context import Runtime
-from ragkube_api.fastlane import FastLane
 from ragkube_api.middleware import Gateway
 from ragkube_api.routes import cache, documents, operations, query, reference, uploads
 
 
-def create_app(runtime: Runtime, *, fast: bool = True) -> Gateway:
-    """The API with all its routes; not ``fast``, cached answers too take the way through every layer."""
+def create_app(runtime: Runtime) -> Gateway:
+    """The API with all its routes."""
     routers = (
         query.router,
         uploads.router,
@@ -22,7 +21,7 @@ def create_app(runtime: Runtime, *, fast: bool = True) -> Gateway:
         operations.probes,
         reference.router,
     )
-    return Gateway(_application(runtime, routers), runtime, FastLane(runtime) if fast else None)
+    return Gateway(_application(runtime, routers), runtime)
 
 
 def create_worker_app(runtime: Runtime) -> Gateway:

@@ -1,35 +1,31 @@
 """Cached answers to ``POST /v1/query`` past FastAPI and pydantic.
 
-The gateway has admitted the request when it comes here. The lane answers the plain case: a small, valid body of known
-fields and a cached answer that may be served as it is. Everything else (errors, misses, cache control, anything
-unusual) goes on to the application, with the body to read again and what was looked up in ``scope["state"]``, so that
-it neither asks the cache twice nor decides differently. Where the two could differ the lane steps aside.
+The lane answers the plain case: a small, valid body of known fields and a cached answer that may be served as it is.
+What lies in this process is answered at once (``now``), before the server makes anything for the request; for what
+lies in the shared level the gateway asks (``look_up``). Everything else (errors, misses, cache control, anything
+unusual) goes on to the application with what was looked up, so that it neither asks the cache twice nor decides
+differently. Where the two could differ the lane steps aside.
 """
 
 from __future__ import annotations
 
-import asyncio
-import time
-from collections.abc import Coroutine
 from functools import lru_cache
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, TypeAlias
 
 import orjson
-from starlette.types import Message, Receive, Scope
 
-from ragkube_api.admission import HeaderList, RequestHeaders
+from ragkube_api.admission import Admission
 from ragkube_api.context import Runtime
 from ragkube_api.domain import Identity
 from ragkube_api.errors import RagkubeError
-from ragkube_api.immediate import Later
 from ragkube_api.routes.request import TENANT_HEADER, tenant_of
 from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN, is_tag
 from ragkube_api.services.answer_keys import normalise
-from ragkube_api.services.answering import LookedUp, Question
+from ragkube_api.services.answering import Answer, Question
 from ragkube_api.services.tags import MAX_TAGS
+from ragkube_api.visits import QUERY_PATH, TRACE_ID, HeaderList, RequestHeaders, Visit, Visits
 
-PATH: Final = "/v1/query"
-_MOST_BYTES: Final = 9999
+MOST_BYTES: Final = 9999
 _MOST_DIGITS: Final = 4
 _MOST_KEY_CHARACTERS: Final = 64
 _MOST_PASSAGES: Final = 20
@@ -38,71 +34,71 @@ _TENANT: Final = TENANT_HEADER.lower().encode()
 _JSON: Final = (b"content-type", b"application/json")
 _NO_FILTERS: Final[dict[str, Any]] = {}
 _FIELDS: Final = frozenset({"question", "k", "alpha", "filters", "model", "tags"})
-# A body that is not here yet is for the application to wait for, under the deadline of the request.
-_PATIENCE_SECONDS: Final = 0.1
+# What asks for something that only the application or the server knows.
+_UNUSUAL: Final = frozenset(
+    {b"cache-control", b"expect", b"upgrade", b"x-forwarded-for", b"x-forwarded-proto"}
+)
 # Bodies that come again are decoded once; larger ones are not worth the memory.
 _MOST_KNOWN: Final = 4096
 _MOST_KNOWN_BYTES: Final = 1024
 
-
-class Exchange(Protocol):
-    """Where the answer goes."""
-
-    async def answer(self, headers: HeaderList, body: bytes) -> None:
-        """Send a whole response with status 200."""
-
-
-class _Route:
-    path = PATH
+Whole: TypeAlias = tuple[HeaderList, bytes]
+"""A response with status 200: all its headers but the server's own, and its body."""
 
 
 class FastLane:
-    """``serve`` returns None when it has answered."""
+    """Decides, looks up and renders; it reads nothing and sends nothing."""
 
-    def __init__(self, runtime: Runtime) -> None:
+    def __init__(self, runtime: Runtime, admission: Admission, visits: Visits) -> None:
         self._answering = runtime.answering
         self._asked = runtime.asked
         self._defaults = runtime.settings.retrieval
+        self._admission = admission
+        self._visits = visits
         self._known = lru_cache(_MOST_KNOWN)(self._question)
 
-    def takes(self, scope: Scope) -> bool:
-        """Whether the request may be one for the lane."""
-        return bool(scope["path"] == PATH and scope["method"] == "POST")
+    def now(self, visit: Visit, body: bytes) -> Whole | None:
+        """The whole answer if this process has it and the client may have it; the visit has ended then.
 
-    async def serve(
-        self, scope: Scope, headers: RequestHeaders, receive: Receive, exchange: Exchange
-    ) -> Receive | None:
-        """Answer, or give back how to receive the body, of which a part may have been read."""
-        started = time.perf_counter()
-        state = scope["state"]
-        tenant = _tenant(state["identity"], headers)
-        long = len(headers.get(b"content-length") or "") > _MOST_DIGITS
-        if tenant is None or long or headers.get(b"cache-control") is not None:
-            return receive
-        first = await _soon(receive)
-        if first is None:
-            return receive
-        body = first.get("body", b"")
-        read = self._known if len(body) <= _MOST_KNOWN_BYTES else self._question
-        question = None if first.get("more_body") else read(tenant, body)
-        found = None if question is None else await self._look_up(question)
-        if found is None or found.answer is None:
-            state["looked_up"] = found
-            return _replayed(first, receive)
-        answer, facts = found.answer, state["facts"]
-        self._asked.note(found.question)
-        facts["tenant"], facts["cache"] = tenant, answer.cache.status
-        scope["route"] = _Route
-        elapsed = (time.perf_counter() - started) * 1000
-        response = answer.body(latency_ms=elapsed, trace_id=state["trace_id"])
-        await exchange.answer([(b"content-length", b"%d" % len(response)), _JSON], response)
-        return None
-
-    async def _look_up(self, question: Question) -> LookedUp | None:
+        Else nothing has happened yet, and the gateway goes on with the visit and what is known of it.
+        """
+        if self._visits.full or self._visits.draining:
+            return None
+        token = TRACE_ID.set(visit.trace_id)
         try:
-            return await self._answering.look_up(question)
+            identity = self._admission.identify(visit)
+            question = visit.question = self._read(visit, identity, body)
+            ready = None if question is None else self._answering.peek(question)
+            if question is None or ready is None or not self._admission.charge(visit, identity):
+                return None
+            response = self._response(visit, question, self._answering.hit(ready))
+            self._visits.end(visit)
+        except RagkubeError:
+            return None  # the gateway or the application meets it again, and says so
+        finally:
+            TRACE_ID.reset(token)
+        return response
+
+    async def look_up(self, visit: Visit, question: Question) -> Whole | None:
+        """The whole answer if it is cached anywhere; else ``visit.looked_up`` is what the application goes on from."""
+        try:
+            found = visit.looked_up = await self._answering.look_up(question)
         except RagkubeError:
             return None  # the application meets it again, and says so
+        return None if found.answer is None else self._response(visit, question, found.answer)
+
+    def _response(self, visit: Visit, question: Question, answer: Answer) -> Whole:
+        self._asked.note(question)
+        facts = visit.facts
+        facts["tenant"], facts["cache"] = question.tenant, answer.cache.status
+        visit.route, visit.status = QUERY_PATH, 200
+        body = answer.body(latency_ms=visit.elapsed_ms, trace_id=visit.trace_id)
+        return [(b"content-length", b"%d" % len(body)), _JSON, *self._visits.headers(visit)], body
+
+    def _read(self, visit: Visit, identity: Identity, body: bytes) -> Question | None:
+        tenant = tenant_of(identity, visit.headers.get(_TENANT), "reader")
+        read = self._known if len(body) <= _MOST_KNOWN_BYTES else self._question
+        return read(tenant, body)
 
     def _question(self, tenant: str, body: bytes) -> Question | None:
         """The question of a body that is plainly valid; None is no judgement."""
@@ -135,7 +131,7 @@ class FastLane:
 
 def _fields(body: bytes) -> dict[str, Any] | None:
     """Known fields with a text as question."""
-    if len(body) > _MOST_BYTES:
+    if len(body) > MOST_BYTES:
         return None
     try:
         fields = orjson.loads(body)
@@ -169,30 +165,7 @@ def _tags(tags: Any) -> bool:
     )
 
 
-def _tenant(identity: Identity, headers: RequestHeaders) -> str | None:
-    try:
-        return tenant_of(identity, headers.get(_TENANT), "reader")
-    except RagkubeError:
-        return None
-
-
-async def _soon(receive: Receive) -> Message | None:
-    """The next message; None when it takes a while."""
-    later: Later[Message] = Later(cast("Coroutine[Any, Any, Message]", receive()))
-    if later.done:  # as nearly always: then there is nothing to time
-        return later.value
-    try:
-        async with asyncio.timeout(_PATIENCE_SECONDS):
-            return await later
-    except TimeoutError:
-        return None
-
-
-def _replayed(first: Message, receive: Receive) -> Receive:
-    """What was read already, and then the rest."""
-    pending: list[Message] = [first]
-
-    async def again() -> Message:
-        return pending.pop() if pending else await receive()
-
-    return again
+def may_be_plain(headers: RequestHeaders) -> bool:
+    """Whether the head leaves it open that this is a question for the lane."""
+    values = headers.values
+    return _UNUSUAL.isdisjoint(values) and len(values.get(b"content-length", b"")) <= _MOST_DIGITS

@@ -2,153 +2,100 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
-from typing import Any, Final
-
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from structlog.contextvars import bind_contextvars, reset_contextvars
 
 from ragkube_api import model_time, problems
-from ragkube_api.admission import Admission, HeaderList, RequestHeaders, allowance_headers
+from ragkube_api.admission import Admission
 from ragkube_api.context import Runtime
 from ragkube_api.errors import OverloadedError, RagkubeError
 from ragkube_api.fastlane import FastLane
-from ragkube_api.loop_metrics import Count, Distribution
-from ragkube_api.telemetry import trace_id_of
-
-OPEN_PATHS: Final = frozenset({"/healthz", "/readyz", "/metrics", "/docs", "/openapi.json"})
-QUERY_PATH: Final = "/v1/query"
-_METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
+from ragkube_api.visits import OPEN_PATHS, TRACE_ID, HeaderList, RequestHeaders, Visit, Visits
 
 
 class Gateway:
     """The outermost ASGI layer. A path that is not open needs an identity before anything of it is read.
 
-    ``lane`` answers what is cached; whatever it leaves goes on to ``app``.
+    A server that reads plain questions itself (``http_lane``) asks ``lane`` for what is cached, and hands whatever the
+    lane cannot answer at once over with its ``Visit`` in ``scope["state"]["visit"]``.
     """
 
-    def __init__(self, app: ASGIApp, runtime: Runtime, lane: FastLane | None = None) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
         self._app = app
-        self._runtime = runtime
-        self._lane = lane
-        self._limit = runtime.settings.server.max_concurrency
-        self._slow = runtime.settings.server.slow_request_seconds
-        runtime.telemetry.limit.set(self._limit)
-        self._busy = 0
-        runtime.telemetry.in_flight.set_function(lambda: self._busy)
+        self._visits = Visits(runtime)
         self._admission = Admission(runtime)
-        self._series: dict[tuple[str, str, int], tuple[Count, Distribution]] = {}
+        self.lane = FastLane(runtime, self._admission, self._visits)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        started, model = time.perf_counter(), model_time.start()
-        headers = RequestHeaders(scope["headers"])
-        trace_id = trace_id_of(headers.get(b"traceparent"))
-        facts: dict[str, Any] = {}
-        state = scope["state"] = {**scope.get("state", {}), "trace_id": trace_id, "facts": facts}
-        exchange = Exchange(send, trace_id, state, self._runtime)
-        tokens = bind_contextvars(trace_id=trace_id)
+        given = scope.get("state", {})
+        visit: Visit = given.get("visit") or _visit(scope)
+        visit.model = model_time.start()
+        scope["state"] = {**given, "trace_id": visit.trace_id, "facts": visit.facts}
+        token = TRACE_ID.set(visit.trace_id)
         try:
-            await self._serve(scope, headers, receive, exchange)
+            await self._serve(visit, scope, receive, Exchange(send, visit, self._visits))
         finally:
-            seconds = time.perf_counter() - started
-            self._record(scope, trace_id, exchange.status, seconds, facts)
-            if scope["path"] == QUERY_PATH:
-                self._runtime.telemetry.local_latency.observe(max(0.0, seconds - model.seconds))
-            reset_contextvars(**tokens)
+            visit.route = visit.route or getattr(scope.get("route"), "path", None)
+            self._visits.end(visit)
+            TRACE_ID.reset(token)
 
-    async def _serve(
-        self, scope: Scope, headers: RequestHeaders, receive: Receive, exchange: Exchange
-    ) -> None:
-        if scope["path"] in OPEN_PATHS:
+    async def _serve(self, visit: Visit, scope: Scope, receive: Receive, exchange: Exchange) -> None:
+        if visit.path in OPEN_PATHS:
             await self._app(scope, receive, exchange.send)
             return
         try:
-            if self._busy >= self._limit:
+            if self._visits.full:
                 raise OverloadedError("Too many requests are being answered; try again in a moment.")
-            await self._admission.admit(scope, headers, scope["state"])
+            await self._admission.admit(visit)
         except RagkubeError as refusal:
             # The body was not read, so the connection cannot be used again.
-            response = problems.respond(refusal, scope["state"]["trace_id"], close=_has_body(headers))
+            response = problems.respond(refusal, visit.trace_id, close=_has_body(visit.headers))
             await response(scope, receive, exchange.send)
             return
-        self._busy += 1
+        self._visits.busy += 1
         try:
-            if self._lane is not None and self._lane.takes(scope):
-                unread = await self._lane.serve(scope, headers, receive, exchange)
-                if unread is None:
-                    return
-                receive = unread
+            found = None if visit.question is None else await self.lane.look_up(visit, visit.question)
+            if found is not None:
+                await exchange.answer(*found)
+                return
+            state = scope["state"]
+            state["identity"], state["looked_up"] = visit.identity, visit.looked_up
             await self._app(scope, receive, exchange.send)
         finally:
-            self._busy -= 1
-
-    def _record(
-        self, scope: Scope, trace_id: str, status: int, seconds: float, facts: Mapping[str, Any]
-    ) -> None:
-        path = scope["path"]
-        route = getattr(scope.get("route"), "path", None)
-        if route is None:
-            route = path if path in OPEN_PATHS else "unmatched"
-        method = scope["method"] if scope["method"] in _METHODS else "other"
-        counter, histogram = self._series.get((route, method, status)) or self._open_series(
-            route, method, status
-        )
-        counter.inc()
-        histogram.observe(seconds)
-        fields = {
-            "trace_id": trace_id, "method": method, "route": route, "path": path, "status": status,
-            "latency_ms": round(seconds * 1000, 2), **facts,
-        }  # fmt: skip
-        if seconds > self._slow:
-            fields["slow"] = True
-        self._runtime.telemetry.request_line(fields, quiet=path in OPEN_PATHS)
-
-    def _open_series(self, route: str, method: str, status: int) -> tuple[Count, Distribution]:
-        telemetry = self._runtime.telemetry
-        counter = telemetry.requests.labels(route, method, str(status))
-        found = self._series[route, method, status] = counter, telemetry.request_latency.labels(route)
-        return found
+            self._visits.busy -= 1
 
 
 class Exchange:
-    """Notes the status, adds the trace id and the limits, and asks clients to leave while the process drains."""
+    """Notes the status, and adds the headers that every response has."""
 
-    __slots__ = ("_health", "_send", "_state", "_trace_id", "status")
+    __slots__ = ("_send", "_visit", "_visits")
 
-    def __init__(self, send: Send, trace_id: str, state: Mapping[str, Any], runtime: Runtime) -> None:
+    def __init__(self, send: Send, visit: Visit, visits: Visits) -> None:
         self._send = send
-        self._trace_id = trace_id.encode()
-        self._state = state
-        self._health = runtime.health
-        # What a client gets when the application ends without a response.
-        self.status = 500
+        self._visit = visit
+        self._visits = visits
 
     async def send(self, message: Message) -> None:
         """An ASGI message of the application."""
         if message["type"] == "http.response.start":
-            self.status = int(message["status"])
-            message = {**message, "headers": [*message.get("headers", ()), *self._own_headers()]}
+            self._visit.status = int(message["status"])
+            headers = [*message.get("headers", ()), *self._visits.headers(self._visit)]
+            message = {**message, "headers": headers}
         await self._send(message)
 
     async def answer(self, headers: HeaderList, body: bytes) -> None:
-        """A whole response with status 200."""
-        self.status = 200
-        headers += self._own_headers()
+        """A whole response with status 200, to which nothing is added."""
         await self._send({"type": "http.response.start", "status": 200, "headers": headers})
         await self._send({"type": "http.response.body", "body": body})
 
-    def _own_headers(self) -> HeaderList:
-        headers = [(b"x-trace-id", self._trace_id)]
-        allowance = self._state.get("allowance")
-        if allowance is not None:
-            headers += allowance_headers(allowance)
-        if self._health.draining:
-            headers.append((b"connection", b"close"))
-        return headers
+
+def _visit(scope: Scope) -> Visit:
+    client = scope.get("client")
+    return Visit(
+        scope["method"], scope["path"], RequestHeaders(scope["headers"]), client[0] if client else ""
+    )
 
 
 def _has_body(headers: RequestHeaders) -> bool:

@@ -11,12 +11,14 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
+from typing import Any
 
 import uvicorn
-from starlette.types import ASGIApp
 
 from ragkube_api.errors import StartupError
-from ragkube_api.http_protocol import BoundedHttp
+from ragkube_api.http_lane import LaneHttp
+from ragkube_api.middleware import Gateway
 from ragkube_api.services.health import Health
 from ragkube_api.settings import ServerSettings
 from ragkube_api.telemetry import Telemetry
@@ -44,7 +46,7 @@ def listen(settings: ServerSettings) -> socket.socket:
 
 
 async def serve(
-    app: ASGIApp,
+    app: Gateway,
     listener: socket.socket,
     settings: ServerSettings,
     health: Health,
@@ -52,9 +54,16 @@ async def serve(
     on_started: Callable[[], None],
 ) -> None:
     """Return when the process has been asked to end and every request is answered."""
-    config = uvicorn.Config(
+    config = configured(app, partial(LaneHttp, lane=app.lane, telemetry=telemetry), settings)
+    server = _Server(config, settings, health, telemetry, on_started)
+    await server.serve(sockets=[listener])
+
+
+def configured(app: Gateway, protocol: Any, settings: ServerSettings) -> uvicorn.Config:
+    """How the server works; ``protocol`` makes what speaks HTTP on a connection."""
+    return uvicorn.Config(
         app,
-        http=BoundedHttp,
+        http=protocol,
         ws="none",
         lifespan="off",
         log_config=None,
@@ -64,8 +73,6 @@ async def serve(
         timeout_keep_alive=_KEEP_ALIVE_SECONDS,
         timeout_graceful_shutdown=_whole(settings.grace_seconds),
     )
-    server = _Server(config, settings, health, telemetry, on_started)
-    await server.serve(sockets=[listener])
 
 
 class _Server(uvicorn.Server):

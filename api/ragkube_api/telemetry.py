@@ -219,10 +219,12 @@ def new_trace_id() -> str:
 
 def trace_id_of(traceparent: str | None) -> str:
     """The trace the caller is in, or a new one when it names none (or not a valid one)."""
-    match = _TRACEPARENT.fullmatch(traceparent or "")
+    if traceparent is None:
+        return new_trace_id()
+    match = _TRACEPARENT.fullmatch(traceparent)
     if match is None or not match[1].strip("0") or not match[2].strip("0"):
         return new_trace_id()
-    if traceparent is not None and traceparent.startswith("00-") and match[3]:
+    if traceparent.startswith("00-") and match[3]:
         return new_trace_id()
     return match[1]
 

@@ -133,6 +133,14 @@ def test_slow_clients_keep_nobody_waiting(process: ApiProcess) -> None:
 
 
 @pytest.mark.proves("C9")
+def test_a_refusal_does_not_wait_for_the_body(process: ApiProcess) -> None:
+    with connect(process) as client:
+        client.sendall(request(b"", "Origin: http://evil.example", length=50))
+        status, headers, _ = response(client.makefile("rb"))
+        assert (status, headers["connection"]) == (403, "close")
+
+
+@pytest.mark.proves("C9")
 def test_clients_that_leave_in_the_middle_take_nothing_along(process: ApiProcess) -> None:
     whole = request()
     for at in range(1, len(whole), 3):

@@ -1,13 +1,14 @@
-"""Both ways to a cached answer do the same: every shape of request goes through each, and nothing may differ."""
+"""All ways to a cached answer do the same: every shape of request goes over a socket through each, nothing may differ."""
 
 from __future__ import annotations
 
 import asyncio
 import json
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -15,12 +16,16 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from uvicorn.server import ServerState
 
+from ragkube_api import http_lane, serving
 from ragkube_api import runtime as composition
 from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
 from ragkube_api.app import create_app
 from ragkube_api.context import Runtime
 from ragkube_api.domain import Lookup
+from ragkube_api.http_lane import LaneHttp
+from ragkube_api.http_protocol import BoundedHttp
 from ragkube_api.middleware import Gateway
 from support.api import _load_once, settings_in
 from support.trouble import Away
@@ -32,7 +37,7 @@ Header = tuple[bytes, bytes]
 
 @dataclass(frozen=True)
 class Sent:
-    """One request as it comes from the server."""
+    """One request as it goes over the line, ``tail`` behind it; ``writes`` says in which pieces."""
 
     body: bytes | tuple[bytes, ...] = b""
     headers: tuple[tuple[str, str], ...] = ()
@@ -40,43 +45,71 @@ class Sent:
     path: str = "/v1/query"
     query: bytes = b""
     key: str | None = "admin"
+    version: str = "1.1"
+    writes: str = "at once"
+    tail: bytes = b""
 
-    def scope(self, address: str = "10.0.0.1") -> dict[str, Any]:
-        given = dict(self.headers)
-        headers = [(name.lower().encode(), value.encode("latin-1")) for name, value in self.headers]
+    def head(self) -> bytes:
+        given = {name.lower() for name, _ in self.headers}
+        headers = [(name, value.encode("latin-1")) for name, value in self.headers]
         if "host" not in given:
-            headers.insert(0, (b"host", b"127.0.0.1:8080"))
+            headers.insert(0, ("Host", b"127.0.0.1:8080"))
         if self.key is not None:
-            headers.append((b"authorization", f"Bearer {KEYS.get(self.key, self.key)}".encode()))
-        return {
-            "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": self.method,
-            "path": self.path, "raw_path": self.path.encode(), "query_string": self.query, "scheme": "http",
-            "root_path": "", "headers": headers, "client": (address, 1234), "server": ("127.0.0.1", 8080),
-            "state": {},
-        }  # fmt: skip
+            headers.append(("Authorization", f"Bearer {KEYS.get(self.key, self.key)}".encode()))
+        if not given & {"content-length", "transfer-encoding"}:
+            headers.append(("Content-Length", str(sum(map(len, self.pieces()))).encode()))
+        target = self.path.encode() + (b"?" + self.query if self.query else b"")
+        lines = [b"%b: %b\r\n" % (name.encode(), value) for name, value in headers]
+        return b"%b %b HTTP/%b\r\n%b\r\n" % (
+            self.method.encode(), target, self.version.encode(), b"".join(lines),
+        )  # fmt: skip
 
     def pieces(self) -> list[bytes]:
         return [self.body] if isinstance(self.body, bytes) else list(self.body)
 
+    def wire(self) -> list[bytes]:
+        """The writes, each of which the server reads before the next."""
+        pieces = self.pieces()
+        if ("Transfer-Encoding", "chunked") in self.headers:
+            pieces = [*(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece), b"0\r\n\r\n"]
+        match self.writes:
+            case "head first":
+                return [self.head(), *pieces[:-1], pieces[-1] + self.tail]
+            case "byte by byte":
+                return [bytes([byte]) for byte in self.head() + b"".join(pieces) + self.tail]
+            case _:
+                return [self.head() + pieces[0], *pieces[1:-1], b"".join(pieces[1:][-1:]) + self.tail]
+
 
 @dataclass
 class Outcome:
-    """What a request did: response, metrics that changed, log lines; what differs each time is normalised."""
+    """What a request did: responses, metrics that changed, log lines; what differs each time is normalised."""
 
+    interim: list[int]
     status: int
     headers: list[Header]
     body: Any
+    more: list[tuple[int, list[Header], Any]]
+    """Responses after the first."""
     metrics: dict[str, float]
     lines: list[list[tuple[str, Any]]]
 
 
 class Lane:
-    """One gateway over the shared runtime, and what it was seen to do."""
+    """A server of its own over the shared runtime, and what it was seen to do.
 
-    def __init__(self, runtime: Runtime, *, fast: bool) -> None:
+    ``fast``: with the lane in its protocol. ``shared``: nothing is found in the process, all in the level below.
+    """
+
+    def __init__(self, runtime: Runtime, *, fast: bool, shared: bool = False) -> None:
         self.runtime = runtime
-        self.app: Gateway = create_app(runtime, fast=fast)
+        self.shared = shared
+        self.app: Gateway = create_app(runtime)
         self.passed_on = 0
+        self.state = ServerState()
+        self.state.default_headers = [(b"date", b"today")]
+        protocol = partial(LaneHttp, lane=self.app.lane, telemetry=runtime.telemetry) if fast else BoundedHttp
+        self.config = serving.configured(self.app, protocol, runtime.settings.server)
         inner = self.app._app
 
         async def counted(scope: Any, receive: Any, send: Any) -> None:
@@ -85,33 +118,70 @@ class Lane:
 
         self.app._app = counted
 
+    async def start(self, stack: AsyncExitStack) -> None:
+        self.config.load()
+
+        def connection() -> asyncio.Protocol:
+            made: Any = self.config.http_protocol_class
+            protocol: asyncio.Protocol = made(config=self.config, server_state=self.state, app_state={})
+            return protocol
+
+        server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
+        self.address = server.sockets[0].getsockname()
+        stack.callback(server.close)
+
     async def send(self, sent: Sent) -> Outcome:
-        messages: list[Any] = []
-        pieces = sent.pieces()
-
-        async def receive() -> Any:
-            if not pieces:
-                await asyncio.Event().wait()
-            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
-
-        async def send(message: Any) -> None:
-            messages.append(message)
-
         lines: list[dict[str, Any]] = []
-        telemetry = self.runtime.telemetry
+        telemetry, answering = self.runtime.telemetry, self.runtime.answering
 
         def line(fields: Mapping[str, Any], *, quiet: bool) -> None:
             lines.append({**fields, "quiet": quiet})
 
         before = _metrics(telemetry)
-        with patch.object(telemetry, "request_line", line), patch.object(telemetry, "log", _Log(lines)):
-            await self.app(sent.scope(), receive, send)
-        start = messages[0]
-        body = b"".join(message.get("body", b"") for message in messages[1:])
+        cache = _Shared(answering._cache) if self.shared else answering._cache
+        with (
+            patch.object(telemetry, "request_line", line),
+            patch.object(telemetry, "log", _Log(lines)),
+            patch.object(answering, "_cache", cache),
+        ):
+            interim, responses = await self._exchanged(sent)
+        (status, headers, body), *more = responses
         return Outcome(
-            start["status"], [_normal_header(*pair) for pair in start["headers"]], _normal_body(body),
-            _changed(before, _metrics(telemetry)), [_normal_line(each) for each in lines],
+            interim, status, headers, body, more, _changed(before, _metrics(telemetry)),
+            [_normal_line(each) for each in lines],
         )  # fmt: skip
+
+    async def _exchanged(self, sent: Sent) -> tuple[list[int], list[tuple[int, list[Header], Any]]]:
+        """All responses; the server has done with the connection at the end."""
+        reader, writer = await asyncio.open_connection(*self.address[:2])
+        for piece in sent.wire():
+            writer.write(piece)
+            await asyncio.sleep(0)
+            await asyncio.sleep(0)
+        found: list[tuple[int, list[Header], Any]] = []
+        interim: list[int] = []
+        wanted = 1 + sent.tail.count(b" HTTP/1.1\r\n")
+        while len(found) < wanted:
+            status, headers, body = await _response(reader, sent.method)
+            if status == 100:
+                interim.append(status)
+                continue
+            found.append((status, [_normal_header(*pair) for pair in headers], _normal_body(body)))
+            if (b"connection", b"close") in headers:
+                assert await reader.read() == b"", "closed, as it said"
+                break
+        writer.close()
+        while self.state.connections or self.state.tasks:  # noqa: ASYNC110  the server tells nobody
+            await asyncio.sleep(0.001)
+        return interim, found
+
+
+async def _response(reader: asyncio.StreamReader, method: str) -> tuple[int, list[Header], bytes]:
+    head = await reader.readuntil(b"\r\n\r\n")
+    first, *lines = head[:-4].split(b"\r\n")
+    headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
+    size = 0 if method == "HEAD" else int(dict(headers).get(b"content-length", 0))
+    return int(first.split()[1]), headers, await reader.readexactly(size)
 
 
 class _Log:
@@ -159,34 +229,45 @@ def _normal_line(line: dict[str, Any]) -> list[tuple[str, Any]]:
 
 
 class Lanes:
-    """A runtime with documents, cached answers and keys, and both ways through it."""
+    """A runtime with documents, cached answers and keys, and all ways through it."""
 
     def __init__(self, runtime: Runtime) -> None:
         self.runtime = runtime
-        self.fast, self.slow = Lane(runtime, fast=True), Lane(runtime, fast=False)
+        self.slow, self.shared = Lane(runtime, fast=False), Lane(runtime, fast=True, shared=True)
+        self.fast = Lane(runtime, fast=True)
+        self.all = (self.slow, self.shared, self.fast)
 
     async def same(self, sent: Sent) -> Outcome:
         """The outcome, which must be one and the same. Each way goes twice: the first may find nothing cached."""
-        for lane in (self.slow, self.fast):
-            await lane.send(sent)
-        slow = await self.slow.send(sent)
-        fast = await self.fast.send(sent)
-        assert fast == slow, sent
-        return fast
+        return (await self._seen(sent))[0]
 
     async def is_fast(self, sent: Sent) -> bool:
-        """Whether the answer came past the application."""
-        before = self.fast.passed_on
-        await self.same(sent)
-        again = self.fast.passed_on
-        await self.fast.send(sent)
-        return self.fast.passed_on == again and again - before <= 1
+        """Whether the answer came past the application, from either level."""
+        _, passed_on = await self._seen(sent)
+        assert passed_on in ({0}, {1}), "both levels are fast, or neither is"
+        return passed_on == {0}
+
+    async def _seen(self, sent: Sent) -> tuple[Outcome, set[int]]:
+        for lane in self.all:
+            await lane.send(sent)
+        before = self.shared.passed_on, self.fast.passed_on
+        slow, shared, fast = [await lane.send(sent) for lane in self.all]
+        assert shared == slow, sent
+        assert fast == slow, sent
+        return fast, {self.shared.passed_on - before[0], self.fast.passed_on - before[1]}
 
 
 @pytest.fixture
 async def lanes(tmp_path: Path) -> AsyncIterator[Lanes]:
     async with AsyncExitStack() as stack:
         yield await _opened(tmp_path, stack)
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    """No machine is so busy that a piece of a body seems late."""
+    with patch.object(http_lane, "PATIENCE_SECONDS", 60):
+        yield
 
 
 async def _opened(folder: Path, stack: AsyncExitStack, **parts: Any) -> Lanes:
@@ -208,6 +289,8 @@ async def _opened(folder: Path, stack: AsyncExitStack, **parts: Any) -> Lanes:
     with patch.object(WordllamaEmbedder, "load", _load_once):
         runtime = await composition.build(chosen, stack)
     lanes = Lanes(runtime)
+    for lane in lanes.all:
+        await lane.start(stack)
     for tenant in ("default", "acme"):
         document = Sent(
             b"The moon is 384,400 kilometres away.",
@@ -294,7 +377,7 @@ FAST = {
     "every field", "filters empty", "filter int", "filter bool", "filter longest", "filter 2^63-1", "16 filters",
     "filter twice", "question twice", "question twice, other way", "k twice", "question 3", "question 1000",
     "question with space", "question wide space", "question NFD", "question NFC", "question shrinks", "question emoji",
-    "question NUL", "question escaped", "spaces around",
+    "question NUL", "question escaped", "spaces around", "in pieces", "empty first", "empty last",
 }  # fmt: skip
 
 
@@ -318,15 +401,18 @@ HEADERS: dict[str, tuple[tuple[str, str], ...]] = {
     "two tenants": (("X-Ragkube-Tenant", "acme"), ("X-Ragkube-Tenant", "default")),
     "trace": (("Traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),), "bad trace": (("Traceparent", "00-x"),),
     "trace twice": (("Traceparent", f"00-{'a' * 32}-{'b' * 16}-01"), ("Traceparent", "x")),
-    "length": (("Content-Length", "51"),), "length lies": (("Content-Length", "99999999"),),
+    "length": (("Content-Length", str(len(question()))),), "length lies": (("Content-Length", "99999999"),),
     "length odd": (("Content-Length", "x"),), "chunked": (("Transfer-Encoding", "chunked"),),
     "gzip": (("Content-Encoding", "gzip"),), "expect": (("Expect", "100-continue"),), "range": (("Range", "bytes=0-1"),),
     "if none": (("If-None-Match", "*"),), "accept": (("Accept", "text/html"),), "origin": (("Origin", "http://evil"),),
     "other host": (("Host", "example.org"),), "prefer": (("Prefer", "respond-async"),), "not ascii": (("X-Odd", "\xe9"),),
     "method": (("X-HTTP-Method-Override", "DELETE"),), "many": tuple((f"X-{n}", "1") for n in range(90)),
+    "close": (("Connection", "close"),), "keep": (("Connection", "keep-alive"),), "upgrade": (("Connection", "Upgrade"), ("Upgrade", "h2c")),
+    "websocket": (("Connection", "Upgrade"), ("Upgrade", "websocket")), "upgrade alone": (("Upgrade", "h2c"),),
+    "forwarded for": (("X-Forwarded-For", "203.0.113.7"),), "forwarded proto": (("X-Forwarded-Proto", "https"),),
 }  # fmt: skip
 SLOW_HEADERS = {
-    "length lies",
+    "length lies", "expect", "close", "upgrade", "websocket", "upgrade alone", "forwarded for", "forwarded proto",
     "no-cache", "no-store", "both", "max-age", "empty control", "control twice", "tenant empty", "tenant bad", "tenant upper",
 }  # fmt: skip
 
@@ -372,8 +458,8 @@ async def test_a_draining_process_and_a_full_one_are_treated_alike(lanes: Lanes)
     lanes.runtime.health.draining = True
     assert (b"connection", b"close") in (await lanes.same(Sent(question()))).headers
     lanes.runtime.health.draining = False
-    for lane in (lanes.fast, lanes.slow):
-        lane.app._busy = lane.app._limit
+    for lane in lanes.all:
+        lane.app._visits.busy = lanes.runtime.settings.server.max_concurrency
     assert (await lanes.same(Sent(question()))).status == 503
 
 
@@ -384,11 +470,11 @@ async def test_limits_are_told_and_kept_alike(tmp_path: Path) -> None:
         lanes = await _opened(tmp_path, stack, limits={"tiers": tiers})
         lanes.runtime.limiter.clock = lambda: 1000.0  # nothing is refilled
         seen = []
-        for lane in (lanes.fast, lanes.slow):
+        for lane in lanes.all:
             lanes.runtime.limiter._accounts.clear()
             seen.append([await lane.send(Sent(question(), key="reader")) for _ in range(14)])
         assert [o.status for o in seen[0]] == [200] * 12 + [429] * 2
-        assert seen[0][1:] == seen[1][1:]
+        assert seen[0][1:] == seen[1][1:] == seen[2][1:]
         told = [dict(outcome.headers) for outcome in seen[0]]
         assert [int(h[b"ratelimit-remaining"]) for h in told] == [*range(11, -1, -1), 0, 0]
         assert told[12][b"retry-after"] == b"60"
@@ -447,6 +533,33 @@ async def test_a_miss_asks_the_cache_once(lanes: Lanes) -> None:
     assert watched.calls.count("lookup") == 1
 
 
+WAYS: dict[str, Sent] = {
+    "head first": Sent(question(), writes="head first"), "byte by byte": Sent(question(), writes="byte by byte"),
+    "one chunk": Sent(question(), (("Transfer-Encoding", "chunked"),)),
+    "chunks": Sent((question()[:9], question()[9:30], question()[30:]), (("Transfer-Encoding", "chunked"),)),
+    "chunks, head first": Sent(question(), (("Transfer-Encoding", "chunked"),), writes="head first"),
+    "pieces, head first": Sent((question()[:9], question()[9:]), writes="head first"),
+    "HTTP/1.0": Sent(question(), version="1.0"), "HTTP/1.0 kept": Sent(question(), (("Connection", "keep-alive"),), version="1.0"),
+    "again behind it": Sent(question(), tail=Sent(question()).wire()[0]),
+    "twenty behind it": Sent(question(), tail=Sent(question()).wire()[0] * 20),
+    "slow one behind it": Sent(question(), tail=Sent(question(), (("Cache-Control", "no-store"),)).wire()[0] + Sent(question()).wire()[0]),
+    "behind a slow one": Sent(question(), (("Cache-Control", "no-store"),), tail=Sent(question()).wire()[0] * 3),
+    "wrong one behind it": Sent(question(), tail=Sent(question(k=99)).wire()[0] + Sent(question()).wire()[0]),
+    "stranger behind it": Sent(question(), tail=Sent(question(), key="wrong").wire()[0] + Sent(question()).wire()[0]),
+    "last one behind it": Sent(question(), tail=Sent(question(), (("Connection", "close"),)).wire()[0]),
+    "probe behind it": Sent(question(), tail=Sent(method="GET", path="/v1/sources").wire()[0]),
+}  # fmt: skip
+
+
+@pytest.mark.proves("C9")
+async def test_every_way_of_sending_is_treated_alike(lanes: Lanes) -> None:
+    for name, sent in WAYS.items():
+        outcome = await lanes.same(sent)
+        # a stranger's connection is closed
+        more = 1 if name == "stranger behind it" else sent.tail.count(b" HTTP/1.1\r\n")
+        assert (outcome.status, len(outcome.more)) == (200, more), name
+
+
 def _values() -> st.SearchStrategy[Any]:
     scalars = st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=20)
     return st.recursive(
@@ -464,6 +577,11 @@ FIELDS = {
 }  # fmt: skip
 
 
+SOME_HEADERS = [
+    pair for name, each in HEADERS.items() if not name.startswith(("length", "chunked")) for pair in each[:2]
+]
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Sent:
     names = draw(st.lists(st.sampled_from(list(FIELDS)), max_size=5))
@@ -475,9 +593,7 @@ def requests(draw: st.DrawFn) -> Sent:
     if draw(st.booleans()) and draw(st.booleans()):
         at = draw(st.integers(0, len(body)))
         body = body[:at] + draw(st.binary(max_size=3)) + body[at + draw(st.integers(0, 2)) :]
-    headers = draw(
-        st.lists(st.sampled_from([pair for each in HEADERS.values() for pair in each[:2]]), max_size=3)
-    )
+    headers = draw(st.lists(st.sampled_from(SOME_HEADERS), max_size=3))
     return Sent(body, tuple(headers), key=draw(st.sampled_from(["admin", "team", "reader", None])))
 
 

@@ -68,6 +68,13 @@ class Held(NamedTuple):
     entry: Entry
 
 
+class Ready(NamedTuple):
+    """What may be served without asking anybody."""
+
+    attempt: Attempt
+    held: Held
+
+
 class Answering:
     """Answers questions. Every dependency is a port or a service over ports."""
 
@@ -90,6 +97,22 @@ class Answering:
         self._telemetry = telemetry
         self._refreshes = Background(_MOST_REFRESHES)
         self._whole: dict[str | None, tuple[bytes, Entry]] = {}
+
+    def peek(self, question: Question) -> Ready | None:
+        """What may be served right now without asking anybody; nothing is counted yet. None tells nothing.
+
+        Raises ``InvalidRequestError`` for a model that is not allowed.
+        """
+        if not self._cached:
+            return None
+        attempt = self._maker.attempt(question)
+        cached = self._cache.peek(question.tenant, attempt.key)
+        entry = None if cached is None else self._checked(cached.value, attempt.key.digest)
+        return None if cached is None or entry is None else Ready(attempt, Held(cached, entry))
+
+    def hit(self, ready: Ready) -> Answer:
+        """Serve it: now it counts, and is made anew in the background if its time has come."""
+        return self._hit(ready.attempt, ready.held, "fence")
 
     async def look_up(self, question: Question) -> LookedUp:
         """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet."""
@@ -170,14 +193,18 @@ class Answering:
         return None if found is None or entry is None else Held(found, entry)
 
     def _opened(self, value: bytes, digest: str | None) -> Entry | None:
+        entry = self._checked(value, digest)
+        if entry is None:
+            self._telemetry.cache_errors.labels("corrupt").inc()
+            self._telemetry.log.warning("cache_entry_corrupt", key=digest)
+        return entry
+
+    def _checked(self, value: bytes, digest: str | None) -> Entry | None:
         known = self._whole.get(digest)
         if known is not None and known[0] is value:  # the very bytes that were checked before
             return known[1]
         entry = answer_codec.open_entry(value, digest)
-        if entry is None:
-            self._telemetry.cache_errors.labels("corrupt").inc()
-            self._telemetry.log.warning("cache_entry_corrupt", key=digest)
-        elif digest is not None:
+        if entry is not None and digest is not None:
             if len(self._whole) >= _MOST_WHOLE:
                 del self._whole[next(iter(self._whole))]
             self._whole[digest] = value, entry
