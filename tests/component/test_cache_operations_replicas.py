@@ -86,6 +86,22 @@ async def test_what_one_replica_disowns_no_replica_serves_or_stores_again(
     assert await statuses(second, SUN) == ["hit"]
 
 
+async def test_an_answer_that_redis_evicted_is_disowned_where_a_replica_still_holds_it(
+    replicas: tuple[RunningApp, RunningApp], redis_cluster: RedisServers
+) -> None:
+    first, second = replicas
+    wrong = await warm_both(first, second)
+    cache: Any = first.runtime.backends.cache
+    tag = cache._level._tag("default")
+    redis_cluster.call(redis_cluster.primary_of(tag), "DEL", f"{tag}:answer:{wrong['id'][:32]}")
+    cache._local.clear("default")
+
+    gone = await first.client.delete(f"/v1/cache/answers/{wrong['id']}")
+
+    assert gone.status_code == 404, "this replica knows of none"
+    assert await statuses(second, MOON, SUN) == ["miss", "hit"]
+
+
 async def test_lists_and_counts_are_those_of_all_replicas(replicas: tuple[RunningApp, RunningApp]) -> None:
     first, second = replicas
     for app, question in ((first, MOON), (second, MOON), (second, MOON), (first, SUN)):

@@ -138,6 +138,33 @@ async def test_a_late_reply_brings_nothing_back(
         assert not joined.found.current
 
 
+@pytest.mark.proves("C2", "C4")
+async def test_who_asks_after_a_write_gets_no_fence_from_before_it(
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    absent = key("absent")
+    async with replicas(redis_cluster) as (one, other):
+        gate, replied, run = asyncio.Event(), asyncio.Event(), other._level._run
+
+        async def late(*call: Any) -> Any:
+            reply = await run(*call)
+            replied.set()
+            await gate.wait()
+            return reply
+
+        monkeypatch.setattr(other._level, "_run", late)
+        asked = asyncio.create_task(other.lookup(TENANT, absent))
+        await replied.wait()
+        monkeypatch.setattr(other._level, "_run", run)
+        await write(one)
+        joined = asyncio.create_task(other.lookup(TENANT, absent))
+        await asyncio.sleep(0)
+        gate.set()
+        now = (await one.lookup(TENANT, absent)).fence
+        assert (await asked).fence != now
+        assert (await joined).fence == now
+
+
 @pytest.mark.proves("C2", "C4", "R3")
 async def test_a_failover_that_loses_the_readers_makes_writers_wait(cluster: RedisServers) -> None:
     async with replicas(cluster) as (one, other):
@@ -268,6 +295,34 @@ async def test_what_is_dropped_or_disowned_is_served_by_no_replica(redis_cluster
         assert other.peek(TENANT, KEY) is None
         assert await found(other) is None
         assert not await other.store(TENANT, KEY, b"wrong", fence=None, lifetime=HOUR, about=ABOUT)
+
+
+@pytest.mark.proves("C8")
+async def test_what_redis_has_lost_can_be_disowned(redis_cluster: RedisServers) -> None:
+    async with replicas(redis_cluster) as (one, other):
+        redis_cluster.call(redis_cluster.primary_of(TAG), "DEL", f"{TAG}:answer:{KEY.digest}")
+        one._local.clear(TENANT)
+        assert not await one.disown(TENANT, KEY)
+        assert other.peek(TENANT, KEY) is None
+        assert await found(other) is None
+
+
+@pytest.mark.proves("C8")
+async def test_a_lost_reply_does_not_hide_that_an_answer_was_disowned(
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with replicas(redis_cluster) as (one, other):
+        run = one._level._run
+
+        async def twice(*call: Any) -> Any:
+            await run(*call)  # its reply is lost: the client sends it again
+            return await run(*call)
+
+        one._local.clear(TENANT)
+        monkeypatch.setattr(one._level, "_run", twice)
+        assert await one.disown(TENANT, KEY)
+        assert other.peek(TENANT, KEY) is None
+        assert not await one.disown(TENANT, KEY)
 
 
 FOREIGN = [

@@ -153,14 +153,16 @@ class RedisLevel:
             await self._run(scripts.READERS, self._state_keys(tenant)[:3], [token(), self._lease])
         )
 
-    async def disown(self, tenant: str, key: Key, mark: str) -> bool:
-        """Remove the answer and remember its mark; ``mark`` where a reader has it in its memory."""
-        keys = [
-            self._tag(tenant) + ":disowned",
-            self._entry_key(tenant, key),
-            *self._index_keys(tenant, key.kind),
-        ]
-        return bool(await self._run(scripts.DISOWN, keys, [key.digest, mark]))
+    async def disown(
+        self, tenant: str, key: Key, mark: str, *, reader: str, number: int
+    ) -> tuple[bool, Waiting]:
+        """Remove the answer, remember its mark and tell every reader; ``mark`` where a reader has it in its memory."""
+        keys = [*self._state_keys(tenant), self._entry_key(tenant, key), *self._index_keys(tenant, key.kind)]
+        arguments: list[Word] = [
+            token(), self._lease, token(), self.channel, tenant, reader, number, key.digest, mark,
+        ]  # fmt: skip
+        seconds, corrupt, there, *readers = await self._run(scripts.DISOWN, keys, arguments)
+        return bool(there), self._waiting([seconds, corrupt, *readers])
 
     async def digests(
         self, tenant: str, kind: Kind, *, since: float = 0.0, limit: int = MOST_ENTRIES

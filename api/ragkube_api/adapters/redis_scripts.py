@@ -220,21 +220,28 @@ READERS: Final = Script(
     _STATE + "local found = readers()\nreturn {math.max(unsettled, doubt), corrupt, unpack(found)}"
 )
 
-# KEYS: disowned, entry, index, expiry. ARGV: digest, mark where the caller knows it. Returns 1 when there was one.
+# As DROPPED in the same step, whether there was one or not: a replica may hold what Redis has lost.
+# KEYS: + disowned, entry, index, expiry. ARGV: as DROPPED, then digest, mark where the caller knows it.
+# Returns: ms to wait and corrupt as HOLD, 1 when there was one (also when the same command comes again), readers ...
 DISOWN: Final = Script(
-    _SAFE
+    _STATE
     + f"""
-local meta = redis.pcall('HGET', KEYS[2], 'meta')
-local mark = type(meta) == 'string' and string.match(meta, '(%S*)$') or ARGV[2]
-local there = redis.call('UNLINK', KEYS[2])
-on(KEYS[3], 'ZREM', KEYS[3], ARGV[1])
-on(KEYS[4], 'ZREM', KEYS[4], ARGV[1])
+local meta = redis.pcall('HGET', KEYS[5], 'meta')
+local mark = type(meta) == 'string' and string.match(meta, '(%S*)$') or ARGV[9]
+local there = drops == ARGV[3] .. '+' or ARGV[9] ~= ''
+there = redis.call('UNLINK', KEYS[5]) > 0 or there
+on(KEYS[6], 'ZREM', KEYS[6], ARGV[8])
+on(KEYS[7], 'ZREM', KEYS[7], ARGV[8])
 if mark ~= '' then
-  on(KEYS[1], 'ZADD', KEYS[1], now, mark)
-  redis.call('ZREMRANGEBYRANK', KEYS[1], 0, -{MOST_DISOWNED + 1})
+  on(KEYS[4], 'ZADD', KEYS[4], now, mark)
+  redis.call('ZREMRANGEBYRANK', KEYS[4], 0, -{MOST_DISOWNED + 1})
 end
-if there == 0 and ARGV[2] == '' then return 0 end
-return 1
+drops = ARGV[3] .. (there and '+' or '')
+redis.call('HSET', KEYS[1], 'drops', drops)
+acknowledge(ARGV[6], ARGV[7])
+local found = readers()
+revoke(ARGV[4], ARGV[5], found)
+return {{math.max(unsettled, doubt), corrupt, there and 1 or 0, unpack(found)}}
 """
 )
 

@@ -106,8 +106,8 @@ class TieredCache:
             if flight is None:
                 return await self._fly(holding, key)
             result = await flight.joined()
-            # What began before we asked may be from before a write that has finished since.
-            if result is not None and (flight.number > asked or not (result.found and result.found.current)):
+            # What began before we asked may be from before a write that has finished since, and so may its fence.
+            if result is not None and (flight.number > asked or result.fence is None):
                 return result
 
     async def store(
@@ -156,12 +156,15 @@ class TieredCache:
         return removed
 
     async def disown(self, tenant: str, key: Key) -> bool:
-        """Its mark is remembered in the same step that removes it."""
+        """Its mark is remembered, and every replica told, in the same step that removes it."""
         entry = self._local.get(tenant, key, self._clock())
-        if not await self._level.disown(tenant, key, entry.mark if entry else ""):
-            return False
-        await self._wait_out(tenant, await self._tell(tenant))
-        return True
+        there, waiting = await self._level.disown(
+            tenant, key, entry.mark if entry else "", reader=self._leases.reader,
+            number=self._leases.revoke(tenant),
+        )  # fmt: skip
+        self._leases.forget_entries(tenant)
+        await self._wait_out(tenant, waiting)
+        return there
 
     def disowned(self, tenant: str, mark: str) -> bool:
         """Who serves under a lease knows all: a disowning waits until every reader has given up an earlier one."""

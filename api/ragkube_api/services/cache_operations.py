@@ -101,21 +101,17 @@ class CacheOperations:
 
     async def answer(self, tenant: str, answer_id: str) -> CachedAnswerDetail:
         """The answer with this id; raises ``NotFoundError`` when it is not cached (any more)."""
-        key = _key(answer_id)
-        found = (await self._cache.lookup(tenant, key)).found
-        entry = answer_codec.open_entry(found.value, key.digest) if found is not None else None
-        if found is None or entry is None:
+        answer = await self._cached(tenant, answer_id)
+        if answer is None or not str(answer.fields["id"]).startswith(answer_id):
             raise _unknown(answer_id)
-        fields = answer_codec.contents(entry)
-        if not str(fields["id"]).startswith(answer_id):
-            raise _unknown(answer_id)
-        age = entry.age + found.age_seconds
-        return CachedAnswerDetail(fields, age, found.fresh_seconds, found.current)
+        return answer
 
     async def disown(self, tenant: str, answer_id: str, subject: str) -> None:
         """Remove the answer; the same text never comes back for its question. Raises ``NotFoundError``."""
-        if len(answer_id) > DIGEST_DIGITS:
-            await self.answer(tenant, answer_id)
+        cached = await self._cached(tenant, answer_id) if len(answer_id) > DIGEST_DIGITS else None
+        if cached is not None and not str(cached.fields["id"]).startswith(answer_id):
+            raise _unknown(answer_id)
+        # even where none is found here: another replica may hold it in its memory
         if not await self._cache.disown(tenant, _key(answer_id)):
             raise _unknown(answer_id)
         self._telemetry.log.info("cache_answer_disowned", tenant=tenant, answer=answer_id, by=subject)
@@ -149,6 +145,16 @@ class CacheOperations:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _cached(self, tenant: str, answer_id: str) -> CachedAnswerDetail | None:
+        """What is cached for the question of that answer."""
+        key = _key(answer_id)
+        found = (await self._cache.lookup(tenant, key)).found
+        entry = answer_codec.open_entry(found.value, key.digest) if found is not None else None
+        if found is None or entry is None:
+            return None
+        age = entry.age + found.age_seconds
+        return CachedAnswerDetail(answer_codec.contents(entry), age, found.fresh_seconds, found.current)
 
     async def _warm(self, question: Question) -> Warmed:
         try:
