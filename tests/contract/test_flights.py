@@ -6,13 +6,15 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Any
 
 import pytest
 from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.memory_flights import MemoryFlights
-from ragkube_api.adapters.redis_client import RedisClient
-from ragkube_api.adapters.redis_flights import RedisFlights
+from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_flights import CLAIM, RedisFlights
+from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import Flights
 from ragkube_api.settings import RedisCacheBackend
 from support.redis import RedisServers
@@ -242,6 +244,46 @@ async def test_without_redis_every_process_computes_for_itself(redis_cluster: Re
         results = await asyncio.gather(*tasks)
     assert (first.begun, second.begun) == (1, 1)
     assert [result for result, _ in results] == [b"1", b"1", b"2"]
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("R3")
+async def test_without_redis_only_one_in_a_while_waits_for_it(
+    shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    async def silent(_: object, keys: list[str], *__: object) -> None:
+        asked.extend(keys)
+        raise CacheUnavailableError("The cache does not answer.")
+
+    with monkeypatch.context() as away:
+        away.setattr(shared[0]._client, "script", silent)
+        for number in range(50):
+            assert await shared[0].once("acme", f"q{number}", Work(b"1").at_once) == (b"1", True)
+        assert len(asked) < 50
+    async with asyncio.timeout(PATIENCE):  # then it is asked again
+        while await shared[1].once("acme", "q", Work(b"2").at_once, looked_seconds=5) != (b"1", False):
+            await shared[0].once("acme", "q", Work(b"1").at_once)
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
+async def test_a_leader_whose_claim_was_sent_twice_does_not_wait_for_itself(
+    shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, replies = shared[0]._client.script, []
+
+    async def twice(script: Script, *call: Any) -> Any:
+        await run(script, *call)  # its reply is lost
+        reply = await run(script, *call)
+        if script is CLAIM:
+            replies.append(bytes(reply[0]))
+        return reply
+
+    monkeypatch.setattr(shared[0]._client, "script", twice)
+    assert await shared[0].once("acme", "q", Work(b"1").at_once) == (b"1", True)
+    assert replies == [b"lead"]
 
 
 @pytest.mark.component("redis")

@@ -32,6 +32,7 @@ _TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.1
 _STILL_WAITING_SECONDS: Final = 1.0
+_AWAY_SECONDS: Final = 1.0
 
 _NOW = """
 local time = redis.call('TIME')
@@ -43,7 +44,7 @@ CLAIM = Script(
     + """
 local flight = redis.call('HMGET', KEYS[1], 'owner', 'until', 'done', 'result')
 if flight[3] and now - flight[3] <= tonumber(ARGV[3]) then return {'done', flight[4]} end
-if flight[1] and tonumber(flight[2]) > now then
+if flight[1] and flight[1] ~= ARGV[1] and tonumber(flight[2]) > now then
   redis.call('HSET', KEYS[1], 'waited', now)
   return {'wait', flight[2] - now}
 end
@@ -96,6 +97,7 @@ class RedisFlights:
         self._lease = lease_seconds
         self._local = MemoryFlights()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._away: dict[str, float] = {}
 
     async def once(
         self,
@@ -133,9 +135,7 @@ class RedisFlights:
         while True:
             looked = int((time.monotonic() - began) * 1000)
             try:
-                reply = await self._client.script(
-                    CLAIM, [key], [token, self._milliseconds, min(looked, _KEPT), _KEPT]
-                )
+                reply = await self._claim(key, token, min(looked, _KEPT))
             except CacheUnavailableError:
                 return await compute(), True
             match bytes(reply[0]):
@@ -145,6 +145,24 @@ class RedisFlights:
                     return await self._led(key, token, compute), True
             await asyncio.sleep(min(pause, max(0.001, int(reply[1]) / 1000)))
             pause = min(1.5 * pause, _LONGEST_PAUSE)
+
+    async def _claim(self, key: str, token: str, looked: int) -> Any:
+        """Raises ``CacheUnavailableError``; at once where somebody has waited for this tenant's slot in vain just now."""
+        tenant = key.rpartition(":flight:")[0]
+        now = time.monotonic()
+        if tenant in self._away:
+            if now < self._away[tenant]:
+                raise CacheUnavailableError("The cache does not answer.", retry_after=2)
+            self._away[tenant] = now + _AWAY_SECONDS  # one asks for all
+        try:
+            reply = await self._client.script(CLAIM, [key], [token, self._milliseconds, looked, _KEPT])
+        except CacheUnavailableError:
+            now = time.monotonic()
+            self._away = {name: until for name, until in self._away.items() if until > now}
+            self._away[tenant] = now + _AWAY_SECONDS
+            raise
+        self._away.pop(tenant, None)
+        return reply
 
     async def _led(self, key: str, token: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
         # in a task of its own: the others may need it when nobody here does

@@ -64,7 +64,8 @@ class RespCluster:
     async def execute(self, slot: int, command: bytes) -> Any:
         """The reply, after redirections and one more try on a new connection where that was lost.
 
-        A command that is carried out twice must do no harm. A ``RespError`` that is no redirection is a result.
+        So it may be carried out twice: then counts of what was asked and rates may be one too high, and the number of
+        entries that were removed too low. A ``RespError`` that is no redirection is a result.
         """
         lost = False
         for _ in range(_MOST_REDIRECTIONS):
