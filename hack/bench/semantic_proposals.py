@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import tempfile
 from collections import Counter
@@ -11,6 +10,7 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import httpx2
 import numpy as np
 
 from bench import datasets
@@ -19,7 +19,7 @@ from bench.retrieval import opened
 from bench.semantic_pairs import Pair, free, own
 from bench.semantic_quora import cosines
 from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
-from ragkube_api.adapters.http_verifier import open_http_verifier
+from ragkube_api.adapters.http_verifier import HttpVerifier
 from ragkube_api.adapters.wordllama_model import load_model
 from ragkube_api.domain import Passage
 from ragkube_api.services import evidence
@@ -130,13 +130,28 @@ def _print(results: Sequence[Judged], split: str) -> None:
 
 
 async def _verified(results: Sequence[Judged]) -> None:
-    """What a cross-encoder adds, when there is one to ask."""
-    url = os.environ.get("RAGKUBE_BENCH_VERIFIER")
+    """What a verifier adds: one that is never wrong, and a cross-encoder when there is one to ask."""
+    best = sum(one.served for one in results if one.pair.same)
+    print(f"  bound: a verifier that is never wrong    paraphrases {best:>4}             near misses    0")
+    url, threshold = os.environ.get("RAGKUBE_BENCH_VERIFIER"), _threshold()
     if url is None:
-        print("  + verifier: not measured (RAGKUBE_BENCH_VERIFIER=URL of a /rerank or /predict endpoint)")
+        print(
+            "  + verifier: not measured (RAGKUBE_BENCH_VERIFIER=URL of a /rerank or /predict endpoint, see bench.verifier)"
+        )
         return
-    async with open_http_verifier(url, 0.9) as verifier:
-        asked = [one for one in results if one.served]
-        verdicts = await asyncio.gather(*(verifier.same(one.pair.asked, one.pair.cached) for one in asked))
-    kept = Counter(one.pair.same for one, verdict in zip(asked, verdicts, strict=True) if verdict)
-    print(f"  + verifier: {kept[True]} paraphrases and {kept[False]} near misses are still served")
+    asked = [one for one in results if "guards" in one.wording.passed and one.evidence]
+    # quality is measured here, not speed: no answer is refused for being late
+    async with httpx2.AsyncClient(timeout=60) as client:
+        verifier = HttpVerifier(url, threshold, client)
+        same = [one for one in asked if await verifier.same(one.pair.asked, one.pair.cached)]
+    for name, kept in (
+        (f"+ verifier at {threshold:g}", [one for one in same if one.served]),
+        ("guards + evidence without it", asked),
+        ("guards + evidence + verifier", same),
+    ):
+        count = Counter(one.pair.same for one in kept)
+        print(f"  {name:<34} paraphrases {count[True]:>4}             near misses {count[False]:>4}")
+
+
+def _threshold() -> float:
+    return float(os.environ.get("RAGKUBE_BENCH_VERIFIER_THRESHOLD", "0.9"))
