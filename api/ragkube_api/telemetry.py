@@ -12,6 +12,7 @@ import logging
 import random
 import re
 import sys
+import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any, Final, Protocol, TextIO, cast
@@ -267,13 +268,19 @@ def request_lines(settings: LogSettings, output: LogOutput) -> RequestLine | Non
     if settings.format != "json":
         return None
     level = logging.getLevelNamesMapping()[settings.level.upper()]
+    second, told = 0, ""
 
     def write(fields: Mapping[str, Any], *, quiet: bool) -> None:
+        nonlocal second, told
         if level > (logging.DEBUG if quiet else logging.INFO):
             return
-        now = datetime.now(UTC).isoformat().replace("+00:00", "Z")
+        now = time.time_ns() // 1000
+        if now // 1_000_000 != second:
+            second = now // 1_000_000
+            told = datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+        stamp = f"{told}.{now % 1_000_000:06d}Z"
         name = "debug" if quiet else "info"
-        output.write(_json({**fields, "event": "request", "level": name, "timestamp": now}) + "\n")
+        output.write(_json({**fields, "event": "request", "level": name, "timestamp": stamp}) + "\n")
 
     return write
 

@@ -30,8 +30,7 @@ _MOST_WHOLE: Final = 2048
 _REFRESHED_SECONDS: Final = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(NamedTuple):
     """An answer, how it came about, and what was missing. ``paid``: generated for this request."""
 
     entry: Entry

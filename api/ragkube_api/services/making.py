@@ -7,6 +7,7 @@ import time
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
+from typing import NamedTuple
 
 import orjson
 
@@ -50,8 +51,7 @@ class CachePolicy:
     max_bytes: int
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """One question on its way."""
 
     question: Question
