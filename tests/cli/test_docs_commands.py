@@ -12,15 +12,12 @@ from pathlib import Path
 import pytest
 import yaml
 
+from support import docs_commands
 from support.command import COMMAND, REPOSITORY, environment
+from support.docs_commands import PAGES
 from support.helm import helm
 from support.processes import tool
 
-PAGES = [
-    REPOSITORY / "README.md",
-    *sorted((REPOSITORY / "docs").glob("*.md")),
-    *sorted((REPOSITORY / "charts").glob("*/README.md")),
-]
 _ASSIGNMENT = re.compile(r"^[A-Z_]+=")
 _FILE = re.compile(r"^(manifests|charts|docs|hack)/")
 
@@ -113,3 +110,9 @@ def test_what_helm_is_told_to_install_renders() -> None:
         options = [word for word in words[2:] if word not in NOT_OF_TEMPLATE]
         arguments = [str(REPOSITORY / word) if word.startswith("charts/") else word for word in options]
         assert list(yaml.safe_load_all(helm("template", *arguments)))
+
+
+def test_every_command_for_a_cluster_is_run_there_or_says_why_not() -> None:
+    """``tests/cluster`` runs the first two lists; a command that is new on a page, or gone from it, belongs there too."""
+    lists = [*docs_commands.ON_A_PLATFORM, *docs_commands.WITH_HELM, *docs_commands.NOT_RUN]
+    assert sorted(lists) == sorted(docs_commands.for_a_cluster())

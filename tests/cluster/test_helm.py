@@ -21,12 +21,14 @@ import yaml
 from cluster.testbed.base import Cluster
 from cluster.testbed.client import Http, Kubectl, Namespaces, wait_for
 from support.control_plane import ControlPlane, OperatorProcess
-from support.helm import CASES, CHART, DEPLOYMENT_CHART, NAMESPACE, Values, helm
+from support.docs_commands import reader
+from support.helm import CASES, CHART, NAMESPACE, Values, helm
 from support.processes import tool
 from support.processes import wait_for as until
 
 CRD = "crd/ragdeployments.ragkube.dev"
 OPERATOR = "app.kubernetes.io/name=ragkube-operator"
+DOCS_CHART = "helm {} docs charts/ragkube-deployment -n team-a"
 
 
 @pytest.fixture(scope="module")
@@ -143,14 +145,16 @@ def test_the_crd_is_upgraded_rolled_back_and_kept_with_everything_in_it(
 
 
 @pytest.mark.proves("K11", "K12")
-def test_what_kubectl_applied_is_taken_over(plane: ControlPlane) -> None:
+def test_what_kubectl_applied_is_taken_over_and_all_of_it_goes(plane: ControlPlane, tmp_path: Path) -> None:
+    user = reader(tmp_path, plane.kubeconfig, "team-a", {})
     plane.install()
     plane.apply(resource("before", "team-a"))
     uid = plane.get("ragd", "before", "-n", "team-a")["metadata"]["uid"]
-    release(plane, "install", "ragkube", CHART, "--take-ownership", "--force-conflicts")
+    user.types(f"helm install ragkube charts/ragkube -n {NAMESPACE} --take-ownership --force-conflicts")
     assert plane.get("ragd", "before", "-n", "team-a")["metadata"]["uid"] == uid
-    release(plane, "uninstall", "ragkube")
-    plane.kubectl("delete", CRD)
+    user.types("kubectl delete ragd --all --all-namespaces")
+    user.types(f"helm uninstall ragkube -n {NAMESPACE}")
+    user.types("kubectl delete crd ragdeployments.ragkube.dev")
 
 
 @pytest.mark.proves("K11", "S6")
@@ -158,7 +162,8 @@ def test_without_cluster_rights_the_operator_serves_its_namespaces(
     plane: ControlPlane, tmp_path: Path
 ) -> None:
     """Installed by somebody who is admin of two namespaces and nothing else; the operator has only its Roles."""
-    plane.kubectl("apply", "--server-side", "-f", str(CHART / "files" / "crd.yaml"))
+    user = reader(tmp_path, plane.kubeconfig, "team-a", {})
+    user.types("kubectl apply --server-side -f manifests/crd/ragkube.dev_ragdeployments.yaml")
     plane.kubectl("wait", CRD, "--for=condition=Established", "--timeout=30s")
     plane.kubectl("create", "serviceaccount", "installer", "-n", "team-a")
     for space in ("team-a", "team-b"):
@@ -166,11 +171,10 @@ def test_without_cluster_rights_the_operator_serves_its_namespaces(
             "create", "rolebinding", "installer", "-n", space, "--clusterrole=cluster-admin",
             "--serviceaccount=team-a:installer",
         )  # fmt: skip
-    values = {
-        "rbac": {"scope": "Namespaced"}, "crds": {"enabled": False}, "watchNamespaces": ["team-a", "team-b"],
-    }  # fmt: skip
-    installer = account(plane, "installer")
-    helm("install", "ragkube", CHART, "-n", "team-a", values=values, kubeconfig=installer)
+    installer = user.env["KUBECONFIG"] = str(account(plane, "installer"))
+    namespaced = "--set rbac.scope=Namespaced --set crds.enabled=false"
+    both = ("--set", "'watchNamespaces={team-a,team-b}'")
+    user.types(f"helm install ragkube charts/ragkube -n team-a {namespaced}", *both)
     rights = account(plane, "ragkube-operator")
     options = {
         "RAGKUBE_LEASE": "team-a/ragkube-operator", "RAGKUBE_POD_NAME": "one", "RAGKUBE_NAMESPACES": "team-a,team-b",
@@ -185,7 +189,7 @@ def test_without_cluster_rights_the_operator_serves_its_namespaces(
     assert "403" not in operator.log()
     assert "Forbidden" not in operator.log()
     operator.kill()
-    helm("uninstall", "ragkube", "-n", "team-a", kubeconfig=installer)
+    helm("uninstall", "ragkube", "-n", "team-a", kubeconfig=Path(installer))
 
 
 def account(plane: ControlPlane, name: str) -> Path:
@@ -279,7 +283,7 @@ def look_and_feel(kubeconfig: Path, namespace: str) -> None:
     assert f"docs in {namespace} is ready" in run("status")
     assert "second Tuesday" in run("ask", "docs", "When does the release train leave?")
     figures = json.loads(run("top", "docs", "--json", "--seconds", "1"))
-    assert len(figures) == 2
+    assert len(figures) == 3
     assert all(each["trouble"] is None and each["memory_bytes"] > 10**7 for each in figures)
     assert sum(each["misses_per_second"] or 0 for each in figures) >= 0
     lines = run("logs", "docs", "--component", "api", "--tail", "-1").splitlines()
@@ -291,24 +295,26 @@ def look_and_feel(kubeconfig: Path, namespace: str) -> None:
 @pytest.mark.level("nodes")
 @pytest.mark.proves("K4", "K11", "K13")
 def test_install_upgrade_rollback_uninstall_with_a_live_platform(
-    run: Helm, rights: Path, kubectl: Kubectl, http: Http, namespaces: Namespaces
+    run: Helm, rights: Path, kubectl: Kubectl, http: Http, namespaces: Namespaces, tmp_path: Path
 ) -> None:
     timed = ("--wait", "--timeout", "180s")
+    space = namespaces.create("helm")
+    user = reader(tmp_path, rights, space, {"team-a": space})
     started = time.monotonic()
-    run("install", "ragkube", CHART, "--create-namespace", *timed)
+    user.types(f"helm install ragkube charts/ragkube -n {NAMESPACE} --create-namespace --wait")
     print(f"\nhelm install --wait: {time.monotonic() - started:.1f} s")
-    assert "Succeeded" in run("test", "ragkube", "--timeout", "120s")
+    assert "Succeeded" in user.types(f"helm test ragkube -n {NAMESPACE}")
     nodes = {
         pod["spec"]["nodeName"]
         for pod in kubectl.json("get", "pods", "-n", NAMESPACE, "-l", OPERATOR)["items"]
     }
     assert len(nodes) == 2
 
-    space = namespaces.create("helm")
-    spec = {"api": {"replicas": 2}, "cache": {"enabled": False}, "deletionPolicy": "Retain"}
+    spec = ("--set", "spec.cache.enabled=false,spec.deletionPolicy=Retain")
     started = time.monotonic()
     # Helm 4 waits by kstatus: the conditions of the RagDeployment are what it understands
-    helm("install", "docs", DEPLOYMENT_CHART, "-n", space, *timed, values={"spec": spec}, kubeconfig=rights)
+    user.types(f"{DOCS_CHART.format('install')} --set spec.api.replicas=3 --wait", *spec)
+    user.types("kubectl wait ragd/docs -n team-a --for=condition=Ready --timeout=5m")
     ready = kubectl("get", "ragd", "docs", "-n", space, "-o", "jsonpath={.status.conditions[0].status}")
     assert ready == "True"
     print(f"helm install --wait of a RagDeployment: {time.monotonic() - started:.1f} s")
@@ -318,27 +324,28 @@ def test_install_upgrade_rollback_uninstall_with_a_live_platform(
     before = pods(kubectl, space)
 
     look_and_feel(rights, space)
-    for step in (
-        ("upgrade", "ragkube", CHART, "--set", "logLevel=debug", "--set", "apiImage.tag=9.9.9"),
-        ("rollback", "ragkube", "1"),
+    changed = ("--set", "logLevel=debug", "--set", "apiImage.tag=9.9.9")
+    for line, more in (
+        (f"helm upgrade ragkube charts/ragkube -n {NAMESPACE} --wait", changed),
+        (f"helm rollback ragkube -n {NAMESPACE} --wait", ()),
     ):
         started = time.monotonic()
-        run(*step, *timed)
-        print(f"helm {step[0]} --wait: {time.monotonic() - started:.1f} s")
-        assert "Succeeded" in run("test", "ragkube", "--timeout", "120s")
+        user.types(line, *more)
+        print(f"{line}: {time.monotonic() - started:.1f} s")
+        assert "Succeeded" in user.types(f"helm test ragkube -n {NAMESPACE}")
         assert platform.answers()
     # the operator that leads now has seen the resource
-    kubectl("patch", "ragd", "docs", "-n", space, "--type=merge", "-p", '{"spec": {"api": {"replicas": 3}}}')
-    wait_for(lambda: len(pods(kubectl, space)) == len(before) + 1, 60, what="the third API pod")
+    user.types(f"{DOCS_CHART.format('upgrade')} --set spec.api.replicas=4", *spec)
+    wait_for(lambda: len(pods(kubectl, space)) == len(before) + 1, 60, what="the fourth API pod")
     after = pods(kubectl, space)
     assert {name: after.get(name) for name in before} == before
 
     started = time.monotonic()
-    run("uninstall", "ragkube", *timed)
+    user.types(f"helm uninstall ragkube -n {NAMESPACE}", *timed)
     print(f"helm uninstall --wait: {time.monotonic() - started:.1f} s")
     assert platform.answers()
     run("install", "ragkube", CHART, *timed)
-    helm("uninstall", "docs", "-n", space, *timed, kubeconfig=rights)
+    user.types("helm uninstall docs -n team-a", *timed)
     wait_for(lambda: not pods(kubectl, space), 90, what="the pods to go")
     claims = {item["status"]["phase"] for item in kubectl.json("get", "pvc", "-n", space)["items"]}
     assert claims == {"Bound"}

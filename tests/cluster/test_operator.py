@@ -10,11 +10,15 @@ from typing import Any
 
 import pytest
 
+from cluster.testbed.base import Cluster
 from cluster.testbed.client import Http, Kubectl, KubectlError, Namespaces, wait_for
+from support.docs_commands import ON_A_PLATFORM, reader
 from support.platforms import OPERATOR, admin_key, condition, is_ready, ready, redis_pods, resource
+from support.processes import free_ports
 
 pytestmark = pytest.mark.level("nodes")
 MINIMAL = "manifests/samples/minimal.yaml"
+QUESTION = "When does the train leave?"
 
 
 @pytest.fixture(scope="module")
@@ -211,6 +215,32 @@ def test_an_external_redis_that_is_away_is_told_and_heals(
         120,
         what="the external Redis",
     )
+
+
+def test_what_the_pages_tell_users_to_type_works(
+    platform: tuple[str, str], cluster: Cluster, tmp_path: Path
+) -> None:
+    namespace, _ = platform
+    port = str(free_ports(1)[0])
+    own = {"NAME": "minimal", "NAMESPACE": namespace, "team-a": namespace, "QUESTION": QUESTION, "8080": port}
+    user = reader(tmp_path, cluster.kubeconfig(), namespace, own)
+    user.env["RAGKUBE_URL"] = f"http://127.0.0.1:{port}"
+    (tmp_path / "runbooks").mkdir()
+    (tmp_path / "runbooks" / "train.md").write_text(
+        "# Trains\n\nThe train leaves every second Tuesday at nine."
+    )
+    (tmp_path / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
+    endless = {"--follow": '"started"', "port-forward": "Forwarding from"}
+    printed: dict[str, str] = {}
+    try:
+        for line in ON_A_PLATFORM:
+            until = next((text for word, text in endless.items() if word in line), None)
+            printed[line] = user.starts(line, until) if until else user.types(line)
+    finally:
+        user.leaves()
+    assert "minimal" in printed["kubectl get ragd"]
+    assert "second Tuesday" in printed['RAGKUBE_API_KEY=$KEY ragkube ask "QUESTION"']
+    assert f"minimal in {namespace} is ready" in printed["kubectl ragkube status NAME"]
 
 
 @pytest.mark.proves("K6")
