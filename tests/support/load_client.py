@@ -1,7 +1,7 @@
 """A client that counts: asks all the time, through kept connections, until it is told to stop; prints JSON lines.
 
 ``KEY=… python load_client.py URL --workers 16 --rate 0 --unique``: workers that ask one after the other, or (``--rate``) questions
-a second whatever the answers take. A connection that cannot be opened was no request: it is tried again, elsewhere.
+a second whatever the answers take; ``--unique``: none twice, ``--different 600``: so many, again and again. A connection that cannot be opened was no request: it is tried again, elsewhere.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import asyncio
 import json
 import os
 import signal
+import sys
 import time
 from collections import Counter
 from contextlib import suppress
@@ -27,18 +28,17 @@ _PAUSE_SECONDS = 0.1
 class Client:
     """Asks and counts: answers by status, and every failure with its moment."""
 
-    def __init__(self, url: str, key: str, *, unique: bool) -> None:
+    def __init__(self, url: str, key: str, different: int) -> None:
         self._url = url
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
-        self._unique = unique
+        self._different = different
         self._number = count()
         self.stop = asyncio.Event()
         self.answers: Counter[str] = Counter()
         self.slowest = 0.0
 
     async def ask(self, session: aiohttp.ClientSession) -> None:
-        number = next(self._number)
-        text = f"When does train {number} leave?" if self._unique else "When does the train leave?"
+        text = f"When does train {next(self._number) % self._different} leave?"
         started = time.monotonic()
         outcome = await self._send(session, {"question": text})
         self.slowest = max(self.slowest, time.monotonic() - started)
@@ -80,9 +80,10 @@ async def main() -> None:
     parser.add_argument("--workers", type=int, default=0)
     parser.add_argument("--rate", type=float, default=0)
     parser.add_argument("--patience", type=float, default=_READ_SECONDS, help="seconds for an answer")
-    parser.add_argument("--unique", action="store_true")
+    parser.add_argument("--different", type=int, default=1, help="questions, one after the other, then again")
+    parser.add_argument("--unique", dest="different", action="store_const", const=sys.maxsize)
     options = parser.parse_args()
-    client = Client(options.url, os.environ["KEY"], unique=options.unique)
+    client = Client(options.url, os.environ["KEY"], options.different)
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, client.stop.set)
     timeout = aiohttp.ClientTimeout(total=None, sock_connect=_CONNECT_SECONDS, sock_read=options.patience)

@@ -114,6 +114,13 @@ class Loaded:
         answer = self.http("PUT", f"http://model.{self.space}:8089/control", json=script)
         assert answer.status == 204
 
+    def clear_cache(self) -> int:
+        """How many answers were removed."""
+        headers = {"Authorization": f"Bearer {self.key}"}
+        answer = self.http("DELETE", f"{self.url}/v1/cache", headers=headers)
+        assert answer.status == 200, answer
+        return int(answer.json()["removed"])
+
     @contextmanager
     def load(self, *options: str) -> Iterator[Counted]:
         """A counting client inside the cluster's network; what it counted is there afterwards."""

@@ -282,7 +282,7 @@ class Stack:
     def stop(self) -> None:
         """Everything that is not in a test's own namespace goes."""
         gone = ("--ignore-not-found", "--wait=false")
-        if self._has_keda():
+        if self.has_keda():
             # each has a finalizer of KEDA, which must be there to take it off
             self._kubectl("delete", "scaledobjects", "-A", "--all", "--timeout=60s")
         for api in ("custom", "external"):
@@ -295,7 +295,8 @@ class Stack:
         ]
         if crds:
             self._kubectl("delete", *crds, *gone)
-        wait_for(lambda: not self._has_keda(), 60, what="KEDA's kinds to go")
+        wait_for(lambda: not self.has_keda(), 60, what="KEDA's kinds to go")
 
-    def _has_keda(self) -> bool:
+    def has_keda(self) -> bool:
+        """Whether KEDA's kinds are in the cluster."""
         return "keda.sh" in self._kubectl("get", "crd", "-o", "name")
