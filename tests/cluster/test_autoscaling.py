@@ -60,6 +60,7 @@ def platform(
     """A small platform with a model that takes a second, and what Prometheus and the adapter say of it."""
     space = namespaces.create("scaled")
     found = Loaded(cluster, kubectl, http, space)
+    found.apply(api=SMALL)  # its pods start while the others do
     stack.start_prometheus(Scope(space, found.name))
     stack.start_adapter("custom.metrics.k8s.io")
     found.start(repository, api=SMALL)
@@ -174,10 +175,10 @@ def test_off_and_on_again_keeps_the_number(platform: Loaded, kubectl: Kubectl) -
 def test_a_slow_model_brings_the_pods_that_its_waiting_needs_and_no_more(
     platform: Loaded, stack: Stack
 ) -> None:
-    """Three questions a second: 3 wait for a model of 1 s, 60 for one of 20 s: five pods of 14, not all eight."""
-    scale(platform, maxReplicas=8, targets={"inFlight": 14, "missesPerSecond": 40})
+    """Two questions a second: 2 wait for a model of 1 s, 40 for one of 20 s: five pods of 9, not all eight."""
+    scale(platform, maxReplicas=8, targets={"inFlight": 9, "missesPerSecond": 40})
     rests(platform, 1)
-    with platform.load("--rate", "3", "--unique") as counted:
+    with platform.load("--rate", "2", "--unique") as counted:
         assert platform.peak(30) == 1
         platform.slow_model(20)
         most = platform.peak(120)
