@@ -39,8 +39,14 @@ def part(deployment: RagDeployment, decision: Decision, outcome: Outcome) -> Par
         reason, text = trouble
         if reason is Reason.WAITING_FOR_METRICS or reason is Reason.SCALED_TO_ZERO:
             return Part(False, reason, text)
-        return Part(False, reason, f"{text}; the number of pods stays as it is: {_HINTS[engine]}")
+        return Part(False, reason, f"{text}; the number of pods stays as it is: {_hint(engine, text)}")
     return _working(deployment.spec.autoscaling, decision, scaler)
+
+
+def _hint(engine: str, trouble: str) -> str:
+    """What to check: every engine may look at CPU besides, and that is measured by somebody else."""
+    of_cpu = trouble.startswith("FailedGetResourceMetric:") or trouble == "no value of cpu"
+    return _HINTS["CPU" if of_cpu else engine]
 
 
 def _working(autoscaling: Autoscaling, decision: Decision, scaler: Mapping[str, Any]) -> Part:

@@ -134,6 +134,12 @@ def adapter_rules(repository: Path) -> str:
     return str(found["data"]["config.yaml"])
 
 
+def _metrics_server() -> str:
+    """The test bench's manifest with the image that a running cluster can be given."""
+    text = (HERE / "nodes" / "metrics-server.yaml").read_text()
+    return re.sub(r"(image: )\S*", rf"\g<1>{images.reference('metrics-server')}", text)
+
+
 class Stack:
     """Servers that come and go, one at a time."""
 
@@ -144,8 +150,9 @@ class Stack:
         self._repository = repository
 
     def start_metrics_server(self) -> None:
-        cli.bring_images(self._cluster, [])
-        self._kubectl("apply", "-f", str(HERE / "nodes" / "metrics-server.yaml"))
+        cli.bring_images(self._cluster, ["metrics-server"])
+        self._kubectl("apply", "-f", "-", input=_metrics_server())
+        self._ready("metrics-server", "kube-system")
 
     def start_prometheus(self, *scopes: Scope) -> None:
         cli.bring_images(self._cluster, ["prometheus"])
@@ -289,7 +296,7 @@ class Stack:
             self._kubectl("delete", "apiservice", f"v1beta1.{api}.metrics.k8s.io", *gone)
         for space in (SPACE, "keda"):
             self._kubectl("delete", "namespace", space, *gone)
-        self._kubectl("delete", "apiservice", "v1beta1.metrics.k8s.io", *gone)
+        self._kubectl("delete", "-f", "-", *gone, input=_metrics_server())
         crds = [
             name for name in self._kubectl("get", "crd", "-o", "name").split() if name.endswith("keda.sh")
         ]

@@ -316,6 +316,8 @@ ACTIVE = ("ScalingActive", "True", "ValidMetricFound")
         (scaler(ABLE, ACTIVE, measured=1), False, Reason.METRICS_UNAVAILABLE,
          "no value of ragkube:cache_misses:rate1m, ragkube:local_latency_p95:busy"),
         (scaler(ABLE, ("ScalingActive", "False", "ScalingDisabled")), False, Reason.SCALED_TO_ZERO, "by hand"),
+        (scaler(ABLE, ("ScalingActive", "False", "FailedGetResourceMetric")), False, Reason.METRICS_UNAVAILABLE,
+         "words of FailedGetResourceMetric; the number of pods stays as it is: check metrics-server"),
         (scaler(("AbleToScale", "False", "FailedGetScale")), False, Reason.METRICS_UNAVAILABLE, "FailedGetScale"),
         (scaler(ABLE, ACTIVE, ("ScalingLimited", "True", "TooManyReplicas")), True, Reason.AT_MAXIMUM,
          "raise spec.autoscaling.maxReplicas"),
