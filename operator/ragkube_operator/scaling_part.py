@@ -78,8 +78,11 @@ def _trouble(scaler: Mapping[str, Any]) -> tuple[Reason, str] | None:
                 Reason.METRICS_UNAVAILABLE,
                 f"{condition.get('reason', '')}: {condition.get('message', '')}",
             )
+    if not active:
+        # it only keeps the number between the limits so far
+        return Reason.WAITING_FOR_METRICS, "The HorizontalPodAutoscaler has not looked at the metrics yet"
     lost = sorted(set(_wanted(scaler)) - set(_measured(scaler)))
-    if active and lost:
+    if lost:
         return Reason.METRICS_UNAVAILABLE, f"no value of {', '.join(lost)}"
     return None
 

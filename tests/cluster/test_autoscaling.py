@@ -230,9 +230,7 @@ def test_ten_minutes_without_a_question_nothing_is_unknown_and_nothing_moves(
 
 
 @pytest.mark.soak
-def test_external_metrics_are_preferred_and_cpu_is_the_last_resort(
-    platform: Loaded, stack: Stack, kubectl: Kubectl
-) -> None:
+def test_external_metrics_are_preferred(platform: Loaded, stack: Stack) -> None:
     stack.start_adapter("custom.metrics.k8s.io", "external.metrics.k8s.io")
     scale(platform)
     wait_for(
@@ -243,12 +241,16 @@ def test_external_metrics_are_preferred_and_cpu_is_the_last_resort(
     with platform.load("--workers", "16", "--unique"):
         print(f"\nexternal metrics: {rises(platform, 4)}")
     print(leaves(platform))
+
+
+@pytest.mark.soak
+def test_cpu_alone_scales_where_somebody_wants_it(platform: Loaded, stack: Stack) -> None:
     stack.start_metrics_server()
     scale(platform, engine="CPU", maxReplicas=3, targets={"cpu": "100m"})
     wait_for(lambda: reason(platform) == "Scaling", 90, what="CPU to be measured", ignore=(KubectlError,))
     rests(platform, 1)
     with platform.load("--workers", "2") as counted:
-        print(f"CPU: {rises(platform, 2)}")
+        print(f"\nCPU: {rises(platform, 2)}")
     assert set(counted.answers) == {"200"}
     print(leaves(platform))
 

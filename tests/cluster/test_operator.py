@@ -230,7 +230,7 @@ def test_what_the_pages_tell_users_to_type_works(
         "# Trains\n\nThe train leaves every second Tuesday at nine."
     )
     (tmp_path / "alertmanager.yml").write_text("route: {receiver: nobody}\nreceivers: [{name: nobody}]\n")
-    endless = {"--follow": '"started"', "port-forward": "Forwarding from"}
+    endless = {"--follow": "/v1/query", "port-forward": "Forwarding from"}
     printed: dict[str, str] = {}
     try:
         for line in ON_A_PLATFORM:

@@ -310,6 +310,7 @@ ACTIVE = ("ScalingActive", "True", "ValidMetricFound")
     [
         (None, False, Reason.NOT_CREATED, "does not exist yet"),
         (scaler(), False, Reason.WAITING_FOR_METRICS, "has not looked"),
+        (scaler(ABLE, measured=0), False, Reason.WAITING_FOR_METRICS, "has not looked at the metrics yet"),
         (scaler(ABLE, ACTIVE), True, Reason.SCALING, "Metrics on external.metrics.k8s.io keeps between 2 and 10"),
         (scaler(ABLE, ("ScalingActive", "False", "FailedGetExternalMetric")), False, Reason.METRICS_UNAVAILABLE,
          "words of FailedGetExternalMetric; the number of pods stays as it is: check that Prometheus is up"),
