@@ -111,8 +111,8 @@ class Loaded:
     def slow_model(self, seconds: float) -> None:
         """Every answer of the model takes so long from now on."""
         script = [{"kind": "answer", "delay": seconds}] * _SCRIPT_LENGTH
-        answer = self.http("PUT", f"http://model.{self.space}:8089/control", json=script)
-        assert answer.status == 204
+        url = f"http://model.{self.space}:8089/control"
+        wait_for(lambda: self.http("PUT", url, json=script).status == 204, 60, what="the model to be told")
 
     def clear_cache(self) -> int:
         """How many answers were removed."""
