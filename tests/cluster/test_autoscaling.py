@@ -1,12 +1,13 @@
 """Autoscaling on the real HPA controller, Prometheus, prometheus-adapter and KEDA.
 
 The test cluster looks every 5 s (15 s by default); the windows are 20 s here (5 min by default), Prometheus scrapes and evaluates
-every 2 s (15 s by default).
+every 5 s (15 s by default): a scrape may take as long on a busy machine.
 """
 
 from __future__ import annotations
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -217,15 +218,16 @@ def test_ten_minutes_without_a_question_nothing_is_unknown_and_nothing_moves(
     platform: Loaded, stack: Stack, kubectl: Kubectl
 ) -> None:
     scale(platform, minReplicas=2)
-    rests(platform, 2)
-    wait_for(lambda: reason(platform) == "Scaling", 60, what="the metrics")
+    wait_for(lambda: platform.ready_pods == 2, READY_SECONDS, what="two ready pods", pause=1)
+    wait_for(lambda: reason(platform) == "Scaling", 90, what="the metrics", pause=1)
     moved = platform.deployment["metadata"]["generation"]
-    end = time.monotonic() + 600
+    end, seen = time.monotonic() + 600, Counter[str]()
     while time.monotonic() < end:
         line = kubectl("get", "hpa", f"{platform.name}-api", "-n", platform.space, "--no-headers")
-        assert "<unknown>" not in line
-        assert reason(platform) == "Scaling"
+        seen[f"{reason(platform)}, {'<unknown>' if '<unknown>' in line else 'all known'}"] += 1
         time.sleep(5)
+    print(f"\nten minutes without a question: {dict(seen)}")
+    assert set(seen) == {"Scaling, all known"}
     assert platform.deployment["metadata"]["generation"] == moved
 
 

@@ -20,7 +20,7 @@ from ragkube_operator.render.rules import Goals, Scope, groups
 
 SPACE = "scaling-metrics"
 PROMETHEUS = f"http://prometheus.{SPACE}:9090"
-SECONDS = 2
+SECONDS = 5
 """Between scrapes and between evaluations; 15 in production."""
 ADAPTER_PAGE = Path("docs/autoscaling.md")
 
