@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from cluster.testbed.base import Cluster
-from cluster.testbed.client import Http, Kubectl, KubectlError, Namespaces, wait_for
+from cluster.testbed.client import Http, Kubectl, Namespaces, wait_for
 from ragkube_operator.render.rules import Record, Scope
 from support.loaded import Loaded
 from support.metrics_stack import PROMETHEUS, Stack
@@ -247,9 +247,10 @@ def test_external_metrics_are_preferred(platform: Loaded, stack: Stack) -> None:
 
 @pytest.mark.soak
 def test_cpu_alone_scales_where_somebody_wants_it(platform: Loaded, stack: Stack) -> None:
+    """The target is low: on a busy machine a pod that has much to do gets no more than 80m."""
     stack.start_metrics_server()
-    scale(platform, engine="CPU", maxReplicas=3, targets={"cpu": "100m"})
-    wait_for(lambda: reason(platform) == "Scaling", 90, what="CPU to be measured", ignore=(KubectlError,))
+    scale(platform, engine="CPU", maxReplicas=2, targets={"cpu": "45m"})
+    wait_for(lambda: "CPU keeps" in platform.scaling().get("message", ""), 120, what="CPU to be measured")
     rests(platform, 1)
     with platform.load("--workers", "2") as counted:
         print(f"\nCPU: {rises(platform, 2)}")
