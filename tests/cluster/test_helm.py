@@ -294,6 +294,7 @@ def look_and_feel(kubeconfig: Path, namespace: str) -> None:
 
 @pytest.mark.level("nodes")
 @pytest.mark.proves("K4", "K11", "K13")
+@pytest.mark.timeout(600)
 def test_install_upgrade_rollback_uninstall_with_a_live_platform(
     run: Helm, rights: Path, kubectl: Kubectl, http: Http, namespaces: Namespaces, tmp_path: Path
 ) -> None:

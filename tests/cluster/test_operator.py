@@ -217,6 +217,7 @@ def test_an_external_redis_that_is_away_is_told_and_heals(
     )
 
 
+@pytest.mark.timeout(600)
 def test_what_the_pages_tell_users_to_type_works(
     platform: tuple[str, str], cluster: Cluster, tmp_path: Path
 ) -> None:
