@@ -9,6 +9,7 @@ import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -239,8 +240,9 @@ def test_no_panel_of_any_dashboard_is_empty(api: ApiProcess, prometheus: Prometh
 @pytest.mark.proves("O4")
 @pytest.mark.parametrize("board", dashboards.NAMES)
 def test_every_line_has_a_name_of_its_own_and_a_page_can_be_drawn(
-    api: ApiProcess, prometheus: PrometheusServer, board: str
+    api: ApiProcess, prometheus: PrometheusServer, board: str, tmp_path: Path
 ) -> None:
+    """The page stays in pytest's folder, for a look."""
     traffic(api, 0)
     content = json.loads(dashboards.content(DEPLOYMENT, board))
 
@@ -252,7 +254,9 @@ def test_every_line_has_a_name_of_its_own_and_a_page_can_be_drawn(
         names = [line.name for line in lines(panel, ask)] if panel["type"] != "row" else []
         assert len(set(names)) == len(names), f"{panel['title']}: {names}"
         assert panel["type"] == "stat" or all(names), f"{panel['title']}: {names}"
-    assert page(content, ask).count("<section") == sum(panel["type"] != "row" for panel in content["panels"])
+    drawn = page(content, ask)
+    (tmp_path / f"{board}.html").write_text(drawn)
+    assert drawn.count("<section") == sum(panel["type"] != "row" for panel in content["panels"])
 
 
 @pytest.mark.proves("O4")
