@@ -171,15 +171,15 @@ def _admin(path: Path) -> tuple[bytes | None, str | None]:
     return (_digest(key), None) if key else (None, "The API key file is empty.")
 
 
-def _stamp(path: Path | None) -> tuple[int, int, int] | None:
-    """Changes whenever the file does: a Secret volume puts another file in its place."""
+def _stamp(path: Path | None) -> tuple[int, ...] | None:
+    """Changes whenever the file does, or who may read it: a Secret volume puts another file in its place."""
     if path is None:
         return None
     try:
         status = path.stat()
     except OSError:
         return None
-    return status.st_mtime_ns, status.st_ino, status.st_size
+    return status.st_mtime_ns, status.st_ctime_ns, status.st_ino, status.st_size
 
 
 def _digest(key: str) -> bytes:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import threading
 from collections import deque
 from collections.abc import Callable
@@ -66,7 +67,10 @@ class LogOutput:
         data = memoryview("".join(lines).encode("utf-8", "backslashreplace"))
         try:
             while data:
-                data = data[os.write(self._descriptor, data) :]
+                try:
+                    data = data[os.write(self._descriptor, data) :]
+                except BlockingIOError:  # others share the pipe, and have set it so
+                    select.select([], [self._descriptor], [])
         except OSError:
             return False
         return True

@@ -192,6 +192,26 @@ async def test_without_its_keys_file_the_administrator_gets_in_and_nobody_is_cal
         assert (await listed(app, "reads")).status_code == 200
 
 
+def test_a_file_that_may_be_read_again_is_read_again(
+    settings: Settings, keys: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    assert isinstance(settings.auth, ApiKeyAuth)
+    replace(keys, line("app", "reads", "reader"))
+    with monkeypatch.context() as forbidden:  # the tests may run as root, who may read everything
+        forbidden.setattr(Path, "open", _forbidden)
+        auth = ApiKeyAuthenticator(settings.auth, frozenset(), Telemetry(), clock=lambda: now[0])
+        with pytest.raises(AuthUnavailableError):
+            auth.authenticate("Bearer reads")
+    keys.chmod(0o640)
+    now[0] += REREAD_SECONDS
+    assert auth.authenticate("Bearer reads").role == "reader"
+
+
+def _forbidden(*_: object, **__: object) -> None:
+    raise PermissionError
+
+
 async def test_a_tier_that_does_not_exist_is_reported_and_the_default_one_is_used(
     settings: Settings, keys: Path
 ) -> None:

@@ -405,6 +405,17 @@ async def test_entries_are_listed_in_the_order_of_their_time(cache: FencedCache)
     assert [note.key for note in await cache.entries(TENANT)][-1] == key("a"), "stored again: the youngest"
 
 
+@pytest.mark.proves("C8")
+async def test_entries_that_have_gone_do_not_end_the_list(cache: FencedCache) -> None:
+    short = Lifetime(1)
+    await fill(cache, key=key("gone"), lifetime=short, about=ABOUT)
+    for name in ("a", "b", "c"):
+        await fill(cache, key=key(name), about=about(name))
+    while await found(cache, key=key("gone")) is not None:  # noqa: ASYNC110  its time is over
+        await asyncio.sleep(0.05)
+    assert [note.key for note in await cache.entries(TENANT, limit=2)] == [key("a"), key("b")]
+
+
 async def test_what_an_entry_is_about_comes_back_as_it_was(cache: FencedCache) -> None:
     whole = About(
         question="was? 😀\x00", request=b'{"k":1}', partition=digest("p"), ttl_class="live",

@@ -8,13 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
-import structlog
 from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.leases import Leases
@@ -31,8 +29,6 @@ from ragkube_api.adapters.tiered_cache import TieredCache
 from ragkube_api.domain import SourceStatus
 from ragkube_api.settings import LocalLevel as LocalLevelSettings
 from ragkube_api.settings import RedisCacheBackend
-
-log = structlog.get_logger(__name__)
 
 LEASE_SECONDS = 15.0
 READER_SECONDS = 2.0
@@ -132,16 +128,7 @@ def _clock() -> float:
     return time.clock_gettime(_CLOCK)
 
 
-async def _cluster_state(client: RedisCluster) -> str:
-    info = await client.execute_command("CLUSTER INFO", target_nodes=RedisCluster.RANDOM)
-    return str(info.get("cluster_state"))
-
-
 def _status(body: bytes) -> SourceStatus:
     fields = orjson.loads(body)
     failures = {item["path"]: (item["code"], item["detail"]) for item in fields.pop("failures")}
     return SourceStatus(**fields, failures=failures)
-
-
-def _token() -> str:
-    return uuid.uuid4().hex

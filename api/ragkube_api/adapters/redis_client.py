@@ -1,7 +1,8 @@
 """One Redis Cluster (or Valkey) client that heals by itself.
 
 Scripts, which every cached answer needs, go over our own pipelined connections (``resp_cluster``): one round trip and
-a tenth of redis-py's work a call. Everything else (publish and subscribe, the source board, the probe) uses redis-py.
+a tenth of redis-py's work a call. The source board and the probe use redis-py; revocations come by a socket of their own
+(``redis_subscription``).
 """
 
 from __future__ import annotations

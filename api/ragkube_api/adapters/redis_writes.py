@@ -8,6 +8,7 @@ when the mark is taken off under the same condition, which matters only when a f
 from __future__ import annotations
 
 import asyncio
+import math
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -68,7 +69,8 @@ class RedisWrites:
         try:
             deadline = await self._begin(tenant, write)
         except BaseException:
-            self._start_ending(tenant, write)  # it may have been recorded all the same
+            # It may have been recorded all the same. Nothing was written: with its lease it is over by itself.
+            self._start_ending(tenant, write, patience=self._lease)
             raise
         try:
             async with self._renewed(tenant, write, deadline):
@@ -142,13 +144,16 @@ class RedisWrites:
             message = "The documents were written, but the cache went away before it confirmed that."
             raise CacheUnavailableError(message, retry_after=2)
 
-    def _start_ending(self, tenant: str, write: str, *, delay: float = 0) -> asyncio.Task[None]:
-        task = asyncio.create_task(self._end_at_last(tenant, write, delay), name="cache-end-of-write")
+    def _start_ending(
+        self, tenant: str, write: str, *, delay: float = 0, patience: float = math.inf
+    ) -> asyncio.Task[None]:
+        ending = self._end_at_last(tenant, write, delay, self._clock() + patience)
+        task = asyncio.create_task(ending, name="cache-end-of-write")
         self._ending.add(task)
         task.add_done_callback(self._ending.discard)
         return task
 
-    async def _end_at_last(self, tenant: str, write: str, delay: float) -> None:
+    async def _end_at_last(self, tenant: str, write: str, delay: float, until: float) -> None:
         await asyncio.sleep(delay)
         pause = 0.05
         while True:
@@ -156,6 +161,8 @@ class RedisWrites:
                 while await self._level.end(tenant, write) != 1:
                     await self._begin(tenant, write)
             except CacheUnavailableError:
+                if self._clock() >= until:
+                    return
                 await asyncio.sleep(pause)
                 pause = min(2 * pause, 1.0)
             else:

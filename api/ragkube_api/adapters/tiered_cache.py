@@ -35,7 +35,6 @@ from ragkube_api.errors import CacheUnavailableError
 _AWAY_SECONDS: Final = (0.1, 2.0)
 _PROBE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = (0.001, 0.05)
-_EMPTY_PAGES: Final = 10
 
 
 class _Flight:
@@ -172,12 +171,13 @@ class TieredCache:
 
     async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
         """Of the shared level."""
-        for _ in range(_EMPTY_PAGES):  # one of entries that have all gone is forgotten by asking
+        before: Sequence[str] | None = None
+        while True:  # those that have gone are forgotten by asking: others stand in their places then
             digests = await self._level.digests(tenant, "answer", since=since, limit=limit)
             notes = await self._level.notes(tenant, "answer", digests)
-            if notes or not digests:
-                break
-        return [EntryNote(note.key, note.about, note.stored) for note in notes if note.about]
+            if len(notes) == len(digests) or digests == before:
+                return [EntryNote(note.key, note.about, note.stored) for note in notes if note.about]
+            before = digests
 
     async def tally(self, tenant: str, asked: Mapping[bytes, int]) -> None:
         """For all replicas."""

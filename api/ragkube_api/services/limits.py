@@ -171,12 +171,14 @@ class Limiter:
         return account
 
     def _forget(self, now: float) -> None:
-        """Clients whose bucket is full; when that does not help, those that came first."""
+        """A tenth at least, for it looks at all: clients whose bucket is full, then those that came first."""
         accounts = self._accounts.items()
         idle = [
             name for name, account in accounts if account.asking is None and account.bucket.debt(now) == 0
         ]
-        for name in idle or list(self._accounts)[: _MOST_ACCOUNTS // 10]:
+        for name in idle:
+            del self._accounts[name]
+        for name in list(self._accounts)[: max(0, _MOST_ACCOUNTS // 10 - len(idle))]:
             del self._accounts[name]
 
     def _reserve(self, client: str, account: _Account) -> asyncio.Task[None]:
