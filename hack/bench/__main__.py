@@ -1,4 +1,4 @@
-"""``python -m bench [SECTION…]``: print the figures of all sections, or of those named."""
+"""``python -m bench [SECTION…] [OPTION…]``: print the figures of all sections, or of those named, with its options."""
 
 from __future__ import annotations
 
@@ -14,13 +14,16 @@ def main() -> int:
     """Run the sections one after the other; the exit code says whether one of them failed."""
     parser = argparse.ArgumentParser(prog="bench", description=__doc__)
     parser.add_argument("sections", nargs="*", metavar="SECTION", help=f"of: {', '.join(SECTIONS)}")
-    wanted = parser.parse_args().sections or SECTIONS
+    known, options = parser.parse_known_args()
+    wanted = known.sections or SECTIONS
     if unknown := sorted(set(wanted) - set(SECTIONS)):
         parser.error(f"no section {', '.join(unknown)}; there are: {', '.join(SECTIONS)}")
     failed = False
     for name in wanted:
         print(f"== {name}", flush=True)
-        failed |= subprocess.run([sys.executable, "-m", f"bench.{name}"], check=False).returncode != 0
+        failed |= (
+            subprocess.run([sys.executable, "-m", f"bench.{name}", *options], check=False).returncode != 0
+        )
     return int(failed)
 
 
