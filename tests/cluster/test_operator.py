@@ -236,7 +236,9 @@ def test_what_the_pages_tell_users_to_type_works(
     try:
         for line in ON_A_PLATFORM:
             until = next((text for word, text in endless.items() if word in line), None)
-            printed[line] = user.starts(line, until) if until else user.types(line)
+            # nothing failed, so nothing is found
+            more = ("||", '[ "${PIPESTATUS[*]}" = "0 1" ]') if "| grep" in line else ()
+            printed[line] = user.starts(line, until) if until else user.types(line, *more)
     finally:
         user.leaves()
     assert "minimal" in printed["kubectl get ragd"]

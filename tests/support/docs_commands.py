@@ -35,6 +35,12 @@ ON_A_PLATFORM: Final = (
     "kubectl get ragd",
     "kubectl get ragd minimal -o wide",
     "kubectl describe ragd minimal",
+    "kubectl describe ragd NAME -n NAMESPACE",
+    "kubectl get pods -n ragkube-system -l app.kubernetes.io/name=ragkube-operator",
+    (
+        "kubectl logs -n NAMESPACE -l app.kubernetes.io/instance=NAME,app.kubernetes.io/component=api "
+        "--since=1h --tail=-1 | grep request_failed"
+    ),
     "kubectl get secret minimal-admin-key -o jsonpath='{.data.key}' | base64 -d",
     "KEY=$(kubectl get secret minimal-admin-key -o jsonpath='{.data.key}' | base64 -d)",
     "kubectl port-forward service/minimal 8080:80 &",
