@@ -174,10 +174,12 @@ class Lookup:
     """What a look-up found, and the fence under which a value computed from now on may be stored.
 
     ``fence`` is None when the shared level is away: then ``found`` is from this process and never ``current``.
+    ``beside`` is what was asked for beside it, at the same moment, where ``found`` is not current.
     """
 
     fence: Fence | None
     found: Cached | None
+    beside: Cached | None = None
 
 
 @dataclass(frozen=True, slots=True)

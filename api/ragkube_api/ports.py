@@ -121,10 +121,11 @@ class FencedCache(Protocol):
     def peek(self, tenant: str, key: Key) -> Cached | None:
         """A current value that may be served right now without asking anybody. None tells nothing."""
 
-    async def lookup(self, tenant: str, key: Key) -> Lookup:
+    async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
         """The value, if any, and the current fence; take it *before* retrieval. One round trip at most.
 
-        Never raises: with the shared level away the fence is None.
+        Where the value is not current, what lies under ``beside`` comes with it. Never raises: with the shared level
+        away the fence is None.
         """
 
     async def store(
@@ -195,9 +196,13 @@ class Flights(Protocol):
         flight: str,
         compute: Callable[[], Awaitable[bytes]],
         *,
+        settle: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()``, and whether it was ours.
+
+        ``settle`` runs after our ``compute()`` and leaves the result where those who come later look for it. Nobody here
+        need wait for that; over all replicas the flight is over only then, so that nobody computes it again in between.
 
         ``flight`` names everything the result depends on, so that nobody gets one from before a write that had ended
         when he asked. Who looked for the result elsewhere since ``looked_seconds`` ago also gets one that was finished

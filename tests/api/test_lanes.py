@@ -509,8 +509,8 @@ class _Damaged(_Shared):
         super().__init__(inner)
         self.damage = damage
 
-    async def lookup(self, tenant: str, key: Any) -> Lookup:
-        found: Lookup = await self.inner.lookup(tenant, key)
+    async def lookup(self, tenant: str, key: Any, beside: Any = None) -> Lookup:
+        found: Lookup = await self.inner.lookup(tenant, key, beside)
         if found.found is None or key.kind != "answer":
             return found
         return replace(found, found=replace(found.found, value=self.damage))

@@ -128,6 +128,26 @@ async def test_kinds_do_not_mix(cache: FencedCache) -> None:
     ]
 
 
+@pytest.mark.proves("C3")
+async def test_what_is_asked_for_beside_comes_where_the_first_is_not_current(cache: FencedCache) -> None:
+    passages = Key("retrieval", digest("passages"))
+    assert (await cache.lookup(TENANT, KEY, passages)).beside is None
+    await fill(cache, key=passages, value=b"passages")
+    lookup = await cache.lookup(TENANT, KEY, passages)
+    assert lookup.found is None
+    assert lookup.beside is not None
+    assert (lookup.beside.value, lookup.beside.current) == (b"passages", True)
+    assert lookup.fence == await fence_of(cache)
+    async with cache.writing(TENANT):
+        pass
+    lookup = await cache.lookup(TENANT, KEY, passages)
+    assert lookup.beside is not None
+    assert not lookup.beside.current
+    await fill(cache, key=passages, value=b"passages")
+    await fill(cache)
+    assert (await cache.lookup(TENANT, KEY, passages)).beside is None
+
+
 async def test_the_fence_stays_while_nothing_is_written(cache: FencedCache) -> None:
     first = await fence_of(cache)
     await fill(cache)

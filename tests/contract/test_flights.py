@@ -114,6 +114,7 @@ async def test_one_computation_for_all_who_ask_at_the_same_time(replicas: list[F
 async def test_who_comes_after_the_end_computes_anew(replicas: list[Flights]) -> None:
     first, second = Work(b"1"), Work(b"2")
     assert await replicas[0].once("acme", "q", first.at_once) == (b"1", True)
+    await _handed_on(replicas[0])
     assert await replicas[1].once("acme", "q", second.at_once) == (b"2", True)
 
 
@@ -126,6 +127,79 @@ async def test_who_looked_elsewhere_while_it_was_made_gets_it(replicas: list[Fli
     ):  # the result goes to the others a moment later than to its caller
         await _until_field(replicas[0], "result")
     assert await replicas[1].once("acme", "q", second.at_once, looked_seconds=60) == (b"1", False)
+
+
+@pytest.mark.proves("C6")
+async def test_a_result_is_left_where_the_next_one_looks_before_the_flight_is_over(
+    replicas: list[Flights],
+) -> None:
+    left: list[bytes] = []
+
+    async def settle() -> None:
+        left.append(b"1")
+
+    async def next_one() -> bytes:
+        return left[0]
+
+    first = Work(b"1")
+    assert await replicas[0].once("acme", "q", first.at_once, settle=settle) == (b"1", True)
+    assert (await replicas[1].once("acme", "q", next_one))[0] == b"1"
+    assert left == [b"1"]
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
+async def test_who_made_it_need_not_wait_until_it_is_stored(shared: list[RedisFlights]) -> None:
+    may_store, stored = asyncio.Event(), asyncio.Event()
+
+    async def settle() -> None:
+        await may_store.wait()
+        stored.set()
+
+    first, second = Work(b"1"), Work(b"2")
+    assert await shared[0].once("acme", "q", first.at_once, settle=settle) == (b"1", True)
+    assert not stored.is_set()
+    other = ask(shared[1], second)
+    await _until_field(shared[0], "waited")
+    may_store.set()
+    assert await other == (b"1", False)
+    assert second.begun == 0
+
+
+@pytest.mark.component("redis")
+async def test_what_is_being_stored_is_not_lost_when_the_replica_ends(shared: list[RedisFlights]) -> None:
+    may_store, stored = asyncio.Event(), asyncio.Event()
+
+    async def settle() -> None:
+        await may_store.wait()
+        stored.set()
+
+    await shared[0].once("acme", "q", Work().at_once, settle=settle)
+    closing = asyncio.create_task(shared[0].close())
+    await asyncio.sleep(0)
+    may_store.set()
+    await closing
+    assert stored.is_set()
+
+
+@pytest.mark.component("redis")
+async def test_so_many_that_are_being_stored_make_the_next_one_wait(
+    shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragkube_api.adapters.redis_flights.MOST_SETTLING", 3)
+    may_store = asyncio.Event()
+
+    async def settle() -> None:
+        await may_store.wait()
+
+    for number in range(3):
+        await shared[0].once("acme", f"q{number}", Work().at_once, settle=settle)
+    fourth = asyncio.create_task(shared[0].once("acme", "q", Work().at_once, settle=settle))
+    while len(shared[0]._settling) < 4:  # noqa: ASYNC110  it is being stored
+        await asyncio.sleep(0.01)
+    assert not fourth.done()
+    may_store.set()
+    await fourth
 
 
 @pytest.mark.proves("S3")
@@ -290,6 +364,13 @@ async def test_a_leader_whose_claim_was_sent_twice_does_not_wait_for_itself(
 async def test_a_tenant_s_flights_are_keys_of_its_own(shared: list[RedisFlights]) -> None:
     with pytest.raises(ValueError, match="not a tenant"):
         await shared[0].once("a}:b", "q", Work().at_once)
+
+
+async def _handed_on(flights: Flights) -> None:
+    """Until its results are there for the others, and a moment more: their time is counted in milliseconds."""
+    while getattr(flights, "_tasks", None):  # noqa: ASYNC110  only it knows
+        await asyncio.sleep(0.01)
+    await asyncio.sleep(0.01)
 
 
 async def _until_field(flights: RedisFlights, name: str) -> None:

@@ -55,8 +55,8 @@ class CutOff(Away):
         found: Cached | None = None if self.away else self.inner.peek(tenant, key)
         return found
 
-    async def lookup(self, tenant: str, key: Key) -> Lookup:
-        lookup: Lookup = await self.inner.lookup(tenant, key)
+    async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
+        lookup: Lookup = await self.inner.lookup(tenant, key, beside)
         if not self.away:
             return lookup
         return Lookup(None, replace(lookup.found, current=False) if lookup.found else None)

@@ -73,9 +73,13 @@ class MemoryCache:
         found = self._found(tenant, key)
         return found if found is not None and found.current and found.fresh_seconds > 0 else None
 
-    async def lookup(self, tenant: str, key: Key) -> Lookup:
+    async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
         """The value, if any, and the current fence."""
-        return Lookup(self._fence(self._state(tenant)), self._found(tenant, key))
+        found = self._found(tenant, key)
+        also = beside is not None and not (found is not None and found.current)
+        return Lookup(
+            self._fence(self._state(tenant)), found, self._found(tenant, beside) if beside and also else None
+        )
 
     async def store(
         self,

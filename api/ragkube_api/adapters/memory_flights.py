@@ -34,6 +34,7 @@ class MemoryFlights:
         flight: str,
         compute: Callable[[], Awaitable[bytes]],
         *,
+        settle: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()`` at a time, and whether it was ours."""
@@ -44,6 +45,8 @@ class MemoryFlights:
 
         async def kept() -> bytes:
             result = await compute()
+            if settle is not None:
+                await settle()
             self._keep(key, result)
             return result
 

@@ -17,7 +17,7 @@ import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import structlog
 
@@ -33,6 +33,8 @@ _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.1
 _STILL_WAITING_SECONDS: Final = 1.0
 _AWAY_SECONDS: Final = 1.0
+# With so many under way Redis is slow, and callers wait until theirs is stored.
+MOST_SETTLING: Final = 256
 
 _NOW = """
 local time = redis.call('TIME')
@@ -88,6 +90,11 @@ return 1
 )
 
 
+class _Work(NamedTuple):
+    compute: Callable[[], Awaitable[bytes]]
+    settle: Callable[[], Awaitable[None]]
+
+
 class RedisFlights:
     """``Flights`` over all replicas of one Redis Cluster."""
 
@@ -98,6 +105,7 @@ class RedisFlights:
         self._local = MemoryFlights()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._away: dict[str, float] = {}
+        self._settling: set[asyncio.Task[Any]] = set()
 
     async def once(
         self,
@@ -105,15 +113,17 @@ class RedisFlights:
         flight: str,
         compute: Callable[[], Awaitable[bytes]],
         *,
+        settle: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()`` over all replicas, and whether it was ours."""
         ours = False
+        work = _Work(compute, settle or _nothing)
         began = time.monotonic() - looked_seconds
 
         async def shared() -> bytes:
             nonlocal ours
-            result, ours = await self._shared(self._key(tenant, flight), compute, began)
+            result, ours = await self._shared(self._key(tenant, flight), work, began)
             return result
 
         result, led = await self._local.once(tenant, flight, shared, looked_seconds=looked_seconds)
@@ -127,9 +137,7 @@ class RedisFlights:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _shared(
-        self, key: str, compute: Callable[[], Awaitable[bytes]], began: float
-    ) -> tuple[bytes, bool]:
+    async def _shared(self, key: str, work: _Work, began: float) -> tuple[bytes, bool]:
         token = secrets.token_hex(16)
         pause = _FIRST_PAUSE
         while True:
@@ -137,12 +145,14 @@ class RedisFlights:
             try:
                 reply = await self._claim(key, token, min(looked, _KEPT))
             except CacheUnavailableError:
-                return await compute(), True
+                result = await work.compute()
+                await work.settle()
+                return result, True
             match bytes(reply[0]):
                 case b"done":
                     return bytes(reply[1]), False
                 case b"lead":
-                    return await self._led(key, token, compute), True
+                    return await self._led(key, token, work), True
             await asyncio.sleep(min(pause, max(0.001, int(reply[1]) / 1000)))
             pause = min(1.5 * pause, _LONGEST_PAUSE)
 
@@ -164,9 +174,9 @@ class RedisFlights:
         self._away.pop(tenant, None)
         return reply
 
-    async def _led(self, key: str, token: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _led(self, key: str, token: str, work: _Work) -> bytes:
         # in a task of its own: the others may need it when nobody here does
-        leading = self._start(self._computed(key, token, compute))
+        leading = self._start(self._computed(key, token, work))
         try:
             return await asyncio.shield(leading)
         except asyncio.CancelledError:
@@ -174,17 +184,31 @@ class RedisFlights:
                 self._start(self._end_if_alone(key, token, leading))
             raise
 
-    async def _computed(self, key: str, token: str, compute: Callable[[], Awaitable[bytes]]) -> bytes:
+    async def _computed(self, key: str, token: str, work: _Work) -> bytes:
         renewal = asyncio.create_task(self._renew(key, token), name="flight-lease")
         try:
-            result = await compute()
+            result = await work.compute()
         except BaseException:
+            renewal.cancel()
             self._start(self._release(key, token, 0))  # who waits need not wait for the lease
             raise
+        settling = asyncio.create_task(self._settled(key, token, work, result, renewal))
+        for kept in (self._settling, self._tasks):
+            kept.add(settling)
+            settling.add_done_callback(kept.discard)
+        if len(self._settling) > MOST_SETTLING:
+            await asyncio.shield(settling)
+        return result
+
+    async def _settled(
+        self, key: str, token: str, work: _Work, result: bytes, renewal: asyncio.Task[None]
+    ) -> None:
+        """Handed on only when it lies where the next one looks for it: until then they wait here."""
+        try:
+            await work.settle()
         finally:
             renewal.cancel()
-        self._start(self._finish(key, token, result))
-        return result
+            await self._finish(key, token, result)
 
     async def _renew(self, key: str, token: str) -> None:
         while True:
@@ -235,3 +259,7 @@ class RedisFlights:
     @property
     def _milliseconds(self) -> int:
         return int(self._lease * 1000)
+
+
+async def _nothing() -> None:
+    """Nothing to settle."""

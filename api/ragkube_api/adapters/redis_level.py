@@ -51,6 +51,7 @@ class Reply:
     granted: bool
     disowned: frozenset[str]
     entry: Stored | None = None
+    beside: Stored | None = None
 
 
 class Waiting(NamedTuple):
@@ -86,12 +87,17 @@ class RedisLevel:
         self._lease = int(lease_seconds * 1000)
         self._damaged = damaged
 
-    async def lookup(self, tenant: str, key: Key, *, reader: str, number: int, drops: str) -> Reply:
+    async def lookup(
+        self, tenant: str, key: Key, beside: Key | None = None, *, reader: str, number: int, drops: str
+    ) -> Reply:
         """One round trip; a lease is asked for when ``reader`` is given."""
         keys = [*self._state_keys(tenant), self._entry_key(tenant, key)]
+        if beside is not None:
+            keys.append(self._entry_key(tenant, beside))
         reply = await self._run(scripts.LOOKUP, keys, [token(), self._lease, reader, number, drops])
         self._count(reply[2])
-        return self._reply(reply, self._stored(reply))
+        now = int(reply[4])
+        return self._reply(reply, self._stored(now, reply[5:8]), self._stored(now, reply[8:11]))
 
     async def lease(self, tenant: str, *, reader: str, number: int, drops: str) -> Reply:
         """The state of the documents and a lease on it."""
@@ -217,21 +223,21 @@ class RedisLevel:
     async def _run(self, script: Script, keys: list[str], arguments: list[Word]) -> Any:
         return await self._client.script(script, keys, arguments)
 
-    def _reply(self, reply: Sequence[Any], entry: Stored | None) -> Reply:
+    def _reply(self, reply: Sequence[Any], entry: Stored | None, beside: Stored | None = None) -> Reply:
         state = _text(reply[0])
         marks = frozenset(_text(mark) for mark in reply[3])
-        return Reply(state, state.partition(":")[2], bool(reply[1]), marks, entry)
+        return Reply(state, state.partition(":")[2], bool(reply[1]), marks, entry, beside)
 
     def _waiting(self, reply: Sequence[Any]) -> Waiting:
         self._count(reply[1])
         readers = frozenset((_text(name), int(float(number))) for name, number in _pairs(reply[2:]))
         return Waiting(int(reply[0]) / 1000, readers)
 
-    def _stored(self, reply: Sequence[Any]) -> Stored | None:
-        now, current, meta, value = reply[4:8]
-        if not meta and not value:
+    def _stored(self, now: int, words: Sequence[Any]) -> Stored | None:
+        if not words or not (words[1] or words[2]):
             return None
-        entry = _entry(int(now), bool(current), _text(meta), bytes(value))
+        current, meta, value = words
+        entry = _entry(now, bool(current), _text(meta), bytes(value))
         if entry is None:
             self._damaged()
         return entry

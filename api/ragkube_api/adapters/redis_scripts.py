@@ -126,19 +126,25 @@ local token = epoch .. ':' .. drops
 # KEYS: + disowned. ARGV: + reader or '', number of the look-up, drops that the reader knows.
 LEASE: Final = Script(_STATE + _GRANT + "return {token, granted, corrupt, marks}")
 
-# KEYS: + disowned, entry.
+# KEYS: + disowned, entry, and another one that is wanted where the first is not current.
 LOOKUP: Final = Script(
     _STATE
     + _GRANT
     + """
-local entry = redis.pcall('HMGET', KEYS[5], 'fence', 'meta', 'value')
-if entry.err then
-  redis.call('UNLINK', KEYS[5])
-  corrupt = corrupt + 1
-  entry = {}
+local reply = {token, granted, corrupt, marks, now}
+local function read(key)
+  local entry = redis.pcall('HMGET', key, 'fence', 'meta', 'value')
+  if entry.err then
+    redis.call('UNLINK', key)
+    reply[3] = reply[3] + 1
+    entry = {}
+  end
+  local current = serves and entry[1] == epoch
+  for _, word in ipairs({current and 1 or 0, entry[2] or '', entry[3] or ''}) do reply[#reply + 1] = word end
+  return current
 end
-local current = serves and entry[1] == epoch
-return {token, granted, corrupt, marks, now, current and 1 or 0, entry[2] or '', entry[3] or ''}
+if not read(KEYS[5]) and KEYS[6] then read(KEYS[6]) end
+return reply
 """
 )
 

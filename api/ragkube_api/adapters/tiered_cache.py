@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Final
 
 from ragkube_api.adapters.leases import Holding, Leases
@@ -77,7 +77,8 @@ class TieredCache:
         self._writes = writes
         self._lease = lease_seconds
         self._clock = clock
-        self._flights: dict[tuple[str, Key], _Flight] = {}
+        self._flights: dict[tuple[str, Key, Key | None], _Flight] = {}
+        self._storing: dict[tuple[str, Key], asyncio.Future[None]] = {}
 
     def peek(self, tenant: str, key: Key) -> Cached | None:
         """From this process, under a lease and within the TTL."""
@@ -93,17 +94,19 @@ class TieredCache:
             return None
         return entry.cached(now, current=True)
 
-    async def lookup(self, tenant: str, key: Key) -> Lookup:
+    async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
         """No round trip for what ``peek`` finds, else one; those who ask the same at the same time share it."""
         asked = self._leases.number()
+        while (storing := self._storing.get((tenant, key))) is not None:
+            await asyncio.wait((storing,))  # made here a moment ago: then it is in this process too
         while True:
             holding = self._leases.of(tenant)
             hit = self.peek(tenant, key)
             if hit is not None:
                 return Lookup(Fence(holding.token), hit)
-            flight = self._flights.get((tenant, key))
+            flight = self._flights.get((tenant, key, beside))
             if flight is None:
-                return await self._fly(holding, key)
+                return await self._fly(holding, key, beside)
             result = await flight.joined()
             # What began before we asked may be from before a write that has finished since, and so may its fence.
             if result is not None and (flight.number > asked or result.fence is None):
@@ -128,14 +131,17 @@ class TieredCache:
         )  # fmt: skip
         if fence is None:
             return self._local.put(tenant, key, entry)
-        done = await self._store(holding, key, value, fence, lifetime, about)
-        if done is None:
-            self._local.put(tenant, key, entry.without_state())
-            return False
-        # after a drop that this fill did not see, nothing of before it may be kept
-        if done and self._leases.of(tenant) is holding and fence.token.partition(":")[2] == holding.drops:
-            self._local.put(tenant, key, entry)
-        return done
+        with self._marked(tenant, key):
+            done = await self._store(holding, key, value, fence, lifetime, about)
+            if not _kept_here(key):
+                return bool(done)
+            if done is None:
+                self._local.put(tenant, key, entry.without_state())
+                return False
+            # after a drop that this fill did not see, nothing of before it may be kept
+            if done and self._leases.of(tenant) is holding and fence.token.partition(":")[2] == holding.drops:
+                self._local.put(tenant, key, entry)
+            return done
 
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Waits until no replica serves from its memory what was valid before."""
@@ -216,37 +222,54 @@ class TieredCache:
         holding.pause = 0.0
         return done
 
-    async def _fly(self, holding: Holding, key: Key) -> Lookup:
-        place = (holding.tenant, key)
+    @contextmanager
+    def _marked(self, tenant: str, key: Key) -> Iterator[None]:
+        """Being stored: who looks for it meanwhile waits for that."""
+        place = (tenant, key)
+        storing = self._storing[place] = asyncio.get_running_loop().create_future()
+        try:
+            yield
+        finally:
+            if self._storing.get(place) is storing:
+                del self._storing[place]
+            storing.set_result(None)
+
+    async def _fly(self, holding: Holding, key: Key, beside: Key | None) -> Lookup:
+        place = (holding.tenant, key, beside)
         flight = self._flights[place] = _Flight(self._leases.number())
         result: Lookup | None = None
         try:
-            result = await self._ask(holding, key, flight.number)
+            result = await self._ask(holding, key, beside, flight.number)
             return result
         finally:
             del self._flights[place]
             flight.end(result)
 
-    async def _ask(self, holding: Holding, key: Key, number: int) -> Lookup:
+    async def _ask(self, holding: Holding, key: Key, beside: Key | None, number: int) -> Lookup:
         if self._left_alone(holding):
             return Lookup(None, self._of_this_process(holding, key))
         sent = self._clock()
         try:
             reply = await self._level.lookup(
-                holding.tenant, key, reader=self._leases.wanted(holding), number=number, drops=holding.drops
-            )
+                holding.tenant, key, beside, reader=self._leases.wanted(holding), number=number,
+                drops=holding.drops,
+            )  # fmt: skip
         except CacheUnavailableError:
             self._went_away(holding, sent)
             return Lookup(None, self._of_this_process(holding, key))
         holding.pause = 0.0
-        return Lookup(Fence(reply.token), self._taken(holding, key, number, sent, reply))
+        also = reply.beside
+        return Lookup(
+            Fence(reply.token), self._taken(holding, key, number, sent, reply),
+            Cached(also.value, "redis", also.current, also.age, also.fresh) if also else None,
+        )  # fmt: skip
 
     def _taken(self, holding: Holding, key: Key, number: int, sent: float, reply: Reply) -> Cached | None:
         newest = self._leases.take(holding, number, sent, reply)
         found = reply.entry
         if found is None:
             return self._of_this_process(holding, key, reply.token) if newest else None
-        if newest:
+        if newest and _kept_here(key):
             now = self._clock()
             entry = LocalEntry(
                 found.value, reply.token if found.current else "", stored=now - found.age, fresh_until=now + found.fresh,
@@ -294,3 +317,8 @@ class TieredCache:
             await asyncio.sleep(pause)
             pause = min(2 * pause, most)
             waiting = await self._level.readers(tenant)
+
+
+def _kept_here(key: Key) -> bool:
+    """Retrieved passages come with the look-up of their answer: memory would spare nothing, and they are large."""
+    return key.kind != "retrieval"

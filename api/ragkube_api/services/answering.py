@@ -155,7 +155,8 @@ class Answering:
         cached = self._cache.peek(question.tenant, attempt.key) if question.read_cache else None
         lookup = Lookup(None, cached)
         if cached is None:
-            lookup = await self._cache.lookup(question.tenant, attempt.key)
+            beside = attempt.search if question.read_cache else None
+            lookup = await self._cache.lookup(question.tenant, attempt.key, beside)
         held = self._held(attempt, lookup.found) if question.read_cache else None
         current = held is not None and held.cached.current
         if held is not None and current:
@@ -235,6 +236,7 @@ class Answering:
     async def _made(self, work: Work, missing: tuple[str, ...], *, consulted: bool) -> Answer:
         if not consulted:
             landed = await self._maker.generated(work)
+            await self._maker.keep(work, landed)
             return Answer(
                 answer_codec.opened(landed.value), CacheReport("bypass"), missing + landed.degraded, paid=True
             )
@@ -265,7 +267,7 @@ class Answering:
 
     async def _once_more(self, work: Work) -> bytes | None:
         """An answer to compare with; None for one that is not what it would be with everything there."""
-        landed = await self._maker.generated(work, store=False)
+        landed = await self._maker.generated(work)
         return None if landed.degraded or not landed.complete else landed.value
 
     def _paraphrased(self, proposal: Proposal) -> Answer | None:
@@ -288,8 +290,8 @@ class Answering:
         attempt = self._maker.attempt(question)
         try:
             async with deadline(self._timeout):
-                lookup = await self._cache.lookup(question.tenant, attempt.key)
-                work = await self._maker.work(attempt, lookup)
+                lookup = await self._cache.lookup(question.tenant, attempt.search)
+                work = await self._maker.work(attempt, Lookup(lookup.fence, None, lookup.found))
                 if lookup.fence is None or work.retrieved.degraded:
                     return
                 landed, ours = await self._maker.flown(work, f"{work.name}:{old.id}", _REFRESHED_SECONDS)

@@ -52,12 +52,13 @@ class CachePolicy:
 
 
 class Attempt(NamedTuple):
-    """One question on its way."""
+    """One question on its way. ``key`` is its answer's, ``search`` its passages'."""
 
     question: Question
     text: str
     model: str | None
     key: Key
+    search: Key
     began: float
 
 
@@ -100,26 +101,26 @@ class Maker:
         self._state = state
         self._timeout = timeout_seconds
         self._telemetry = telemetry
-        self._unfiltered = lru_cache(_MOST_KNOWN_KEYS)(self._key)
+        self._unfiltered = lru_cache(_MOST_KNOWN_KEYS)(self._keys)
 
     def attempt(self, question: Question) -> Attempt:
         """The question ready to be answered; raises ``InvalidRequestError`` for a model that is not allowed."""
         model, filters = self._writer.model(question.model), question.filters
         if filters:
-            text, key = self._key(question.text, question.k, question.alpha, model, filters)
+            text, key, search = self._keys(question.text, question.k, question.alpha, model, filters)
         else:
-            text, key = self._unfiltered(question.text, question.k, question.alpha, model)
-        return Attempt(question, text, model, key, time.monotonic())
+            text, key, search = self._unfiltered(question.text, question.k, question.alpha, model)
+        return Attempt(question, text, model, key, search, time.monotonic())
 
-    def _key(
+    def _keys(
         self, question: str, k: int, alpha: float, model: str | None, filters: Filters = MappingProxyType({})
-    ) -> tuple[str, Key]:
-        """The normalised text, and what its answer is cached under."""
+    ) -> tuple[str, Key, Key]:
+        """The normalised text, and what its answer and its passages are cached under."""
         text = answer_keys.normalise(question)
         key = answer_keys.answer_key(
             question=text, k=k, alpha=alpha, filters=filters, model=model, state=self._state
         )
-        return text, key
+        return text, key, self.retrieval.key(text=text, k=k, alpha=alpha, filters=filters)
 
     async def work(self, attempt: Attempt, lookup: Lookup | None) -> Work:
         """Retrieve; without a look-up nothing is read from the cache or stored there."""
@@ -127,46 +128,57 @@ class Maker:
         wanted = Wanted(
             question.tenant, attempt.text, question.k, question.alpha, question.filters,
             read=lookup is not None and question.read_cache, write=lookup is not None,
-            fence=lookup.fence if lookup else None,
+            fence=lookup.fence if lookup else None, cached=lookup.beside if lookup else None,
         )  # fmt: skip
         return Work(attempt, wanted, await self.retrieval.passages(wanted))
 
     async def flown(self, work: Work, name: str, looked_seconds: float) -> tuple[Landed, bool]:
         """One asker of all makes the answer; the others get it, or the error that kept it from being made."""
-        failed: list[RagkubeError] = []
+        made: list[Landed | RagkubeError] = []
 
         async def compute() -> bytes:
             try:
                 async with deadline(self._timeout):
-                    return flight_results.encode(await self.generated(work))
+                    landed = await self.generated(work)
             except RagkubeError as error:
-                failed.append(error)
+                made.append(error)
                 return flight_results.encode_error(error)
+            made.append(landed)
+            return flight_results.encode(landed)
+
+        async def settle() -> None:
+            if made and isinstance(made[0], Landed):
+                await self.keep(work, made[0])
 
         tenant = work.attempt.question.tenant
-        result, ours = await self._flights.once(tenant, name, compute, looked_seconds=looked_seconds)
+        result, ours = await self._flights.once(
+            tenant, name, compute, settle=settle, looked_seconds=looked_seconds
+        )
         self._telemetry.cache_flights.labels("led" if ours else "joined").inc()
-        if ours and failed:
-            raise failed[0]  # with its cause, for the log
+        if ours and made:
+            if isinstance(made[0], RagkubeError):
+                raise made[0]  # with its cause, for the log
+            return made[0], True
         landed = flight_results.decode(result)
-        if landed is not None:
-            return landed, ours
-        self._telemetry.cache_errors.labels("corrupt").inc()
-        return await self.generated(work), True
+        if landed is None:
+            self._telemetry.cache_errors.labels("corrupt").inc()
+            landed, ours = await self.generated(work), True
+            await self.keep(work, landed)
+        return landed, ours
 
-    async def generated(self, work: Work, *, store: bool = True) -> Landed:
-        """Call the answerer, and store what it wrote."""
+    async def generated(self, work: Work) -> Landed:
+        """Call the answerer."""
         attempt, retrieved = work.attempt, work.retrieved
         started = time.monotonic()
-        writing = self._writer.write(
+        generation, missing = await self._writer.write(
             attempt.text, retrieved.passages, model=attempt.model, ends=started + self._timeout
         )
-        (generation, missing), _ = await asyncio.gather(writing, self.retrieval.keep(work.wanted, retrieved))
         value = self._encoded(work, generation, time.monotonic() - started)
-        landed = Landed(value, retrieved.degraded + missing, generation.complete)
-        if store:
-            await self.store(work, landed)
-        return landed
+        return Landed(value, retrieved.degraded + missing, generation.complete)
+
+    async def keep(self, work: Work, landed: Landed) -> None:
+        """Store the passages and what was made of them."""
+        await asyncio.gather(self.store(work, landed), self.retrieval.keep(work.wanted, work.retrieved))
 
     def _encoded(self, work: Work, generation: Generation, seconds: float) -> bytes:
         ttl_class = self._policy.classes.of(work.attempt.text).name

@@ -10,7 +10,17 @@ from typing import Any
 import orjson
 
 from ragkube_api.coalescing import Coalescer
-from ragkube_api.domain import Chunk, Fence, Filters, Key, Lifetime, Lookup, Passage, SearchQuery, Vectors
+from ragkube_api.domain import (
+    Cached,
+    Chunk,
+    Fence,
+    Filters,
+    Key,
+    Lifetime,
+    Passage,
+    SearchQuery,
+    Vectors,
+)
 from ragkube_api.errors import EmbedderUnavailableError
 from ragkube_api.ports import FencedCache, VectorStore
 from ragkube_api.services import evidence
@@ -24,7 +34,8 @@ from ragkube_api.telemetry import Telemetry
 class Wanted:
     """What is searched for; ``text`` is normalised. ``read`` and ``write`` allow the cache.
 
-    ``fence`` is the one that the asker read: who reads the same one gets the same passages.
+    ``fence`` is the one that the asker read: who reads the same one gets the same passages. ``cached`` is what the cache
+    had for ``Retrieval.key`` at that moment.
     """
 
     tenant: str
@@ -35,6 +46,7 @@ class Wanted:
     read: bool = True
     write: bool = True
     fence: Fence | None = None
+    cached: Cached | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +87,7 @@ class Retrieval:
 
     async def passages(self, wanted: Wanted) -> Retrieved:
         """The best passages now, or as of the fence that the asker read; raises the store's errors."""
-        key = self._key(wanted)
+        key = self._key_of(wanted)
         if not wanted.read or wanted.fence is None:
             return await self._found(wanted, key)
         # under one fence many askers are one: a cold question asked by everybody is searched for once
@@ -88,31 +100,30 @@ class Retrieval:
         """Store them for other models and other moments, unless they came from the cache."""
         if self._cache is None or not wanted.write or found.fence is None:
             return
-        key = self._key(wanted)
+        key = self._key_of(wanted)
         value = seal(orjson.dumps([_written(passage) for passage in found.passages]), key.digest)
         await self._cache.store(wanted.tenant, key, value, fence=found.fence, lifetime=self._lifetime)
 
-    def _key(self, wanted: Wanted) -> Key:
-        return retrieval_key(
-            question=wanted.text, k=wanted.k, alpha=wanted.alpha, filters=wanted.filters, state=self._state
-        )
+    def key(self, *, text: str, k: int, alpha: float, filters: Filters) -> Key:
+        """What the passages are cached under."""
+        return retrieval_key(question=text, k=k, alpha=alpha, filters=filters, state=self._state)
+
+    def _key_of(self, wanted: Wanted) -> Key:
+        return self.key(text=wanted.text, k=wanted.k, alpha=wanted.alpha, filters=wanted.filters)
 
     async def _found(self, wanted: Wanted, key: Key) -> Retrieved:
-        lookup = None
-        if self._cache is not None and wanted.read and wanted.fence is not None:
-            lookup = await self._cache.lookup(wanted.tenant, key)
-            cached = self._cached(key, lookup)
+        fence = wanted.fence if self._cache is not None and wanted.read else None
+        if fence is not None:
+            cached = self._cached(key, wanted.cached)
             if cached is not None:
                 return cached
         started = time.perf_counter()
         passages, degraded = await self._search(wanted)
         self._telemetry.retrieval.observe(time.perf_counter() - started)
         ranked = evidence.by_rank(passages)
-        fence = lookup.fence if lookup is not None and not degraded else None
-        return Retrieved(ranked, evidence.digest(ranked), degraded, fence)
+        return Retrieved(ranked, evidence.digest(ranked), degraded, None if degraded else fence)
 
-    def _cached(self, key: Key, lookup: Lookup) -> Retrieved | None:
-        found = lookup.found
+    def _cached(self, key: Key, found: Cached | None) -> Retrieved | None:
         if found is None or not found.current or found.fresh_seconds <= 0:
             self._telemetry.cache_misses.labels("retrieval").inc()
             return None
