@@ -45,8 +45,8 @@ from ragkube_api.telemetry import Telemetry
 __all__ = ["Backends", "Runtime", "assemble", "build"]
 
 _PARSER_THREADS = 2
-# What the process keeps of embedded questions: 4 KB each at most.
-_VECTORS, _VECTOR_BYTES = 10_000, 16 * 1024 * 1024
+# What the process keeps of embedded questions: a cached answer needs none of it.
+_VECTORS, _VECTOR_BYTES = 1_000, 2 * 1024 * 1024
 # Raise it when passages are ranked in another way: answers in a shared cache outlive this process.
 _RANKING = "reranked-2"
 

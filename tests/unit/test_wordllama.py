@@ -98,3 +98,12 @@ async def test_the_passage_that_answers_moves_up(tmp_path: Path) -> None:
         assert 0 <= best.score <= 1
         assert await store.count("t") == 2
         assert await store.search("nobody", query) == []
+
+
+def test_many_tokens_are_compared_like_few() -> None:
+    """Which goes part by part: every thread keeps the memory it once needed."""
+    model = load_model()
+    question = model.tokens(["How are certificates rotated?"])[0]
+    texts = [np.arange(start, start + 400, dtype=np.uint16) for start in range(1000, 9000, 400)]
+    together = model.interaction(question, texts)
+    assert np.allclose(together, [model.interaction(question, [text])[0] for text in texts], atol=1e-5)

@@ -39,6 +39,10 @@ class LocalEntry:
         mark = about.mark if about else ""
         return cls(value, state, now, fresh_until, fresh_until + lifetime.stale_seconds, noted, about, mark)
 
+    def without_about(self) -> LocalEntry:
+        """The same where another level has the description."""
+        return replace(self, about=None)
+
     def without_state(self) -> LocalEntry:
         """The same, never current: only its evidence can tell whether it is valid."""
         return replace(self, state="")

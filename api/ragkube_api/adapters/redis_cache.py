@@ -75,7 +75,7 @@ async def open_redis(
     )  # fmt: skip
     values = RedisValueCache(
         client, settings.key_prefix,
-        MemoryValueCache(max_entries=local.max_entries, max_bytes=local.max_bytes // 4, clock=_clock),
+        MemoryValueCache(max_entries=local.max_entries, max_bytes=local.max_bytes // 16, clock=_clock),
         clock=_clock, damaged=damaged,
     )  # fmt: skip
     flights = RedisFlights(client, settings.key_prefix, lease_seconds=flight_seconds)

@@ -128,7 +128,7 @@ class TieredCache:
             return False
         entry = LocalEntry.new(
             value, fence.token if fence else "", now=self._clock(), noted=time.time(), lifetime=lifetime, about=about
-        )  # fmt: skip
+        ).without_about()  # fmt: skip
         if fence is None:
             return self._local.put(tenant, key, entry)
         with self._marked(tenant, key):

@@ -21,6 +21,9 @@ NAME = "l2_supercat_256"
 DIMENSIONS = 256
 _TOKENIZER = "l2_supercat_tokenizer_config.json"
 Tokens: TypeAlias = NDArray[np.uint16]
+_AT_ONCE = 256
+# The tokenizer remembers whole texts, 2 kB each, and 10,000 of them if it may: few come again.
+_REMEMBERED = 256
 
 
 class StaticModel:
@@ -64,13 +67,22 @@ class StaticModel:
         distinct = np.flatnonzero(present)
         places = np.zeros(len(self.weights), dtype=np.intp)
         places[distinct] = np.arange(len(distinct))
-        similarity = self.units[asked] @ self.units[distinct].T
+        similarity = self._similarity(asked, distinct)
         filled = lengths > 0
         starts = np.concatenate([[0], np.cumsum(lengths[filled])[:-1]])
         best = np.maximum.reduceat(similarity[:, places[together]], starts, axis=1)
         weights = self.weights[asked]
         scores[filled] = np.clip(weights @ best / weights.sum(), 0, 1)
         return scores
+
+    def _similarity(self, left: Tokens, right: NDArray[np.intp]) -> NDArray[np.float32]:
+        """Cosine of each token with each; a part at a time, as every thread keeps the memory it once needed."""
+        asked = self.units[left]
+        found = np.empty((len(left), len(right)), dtype=np.float32)
+        for start in range(0, len(right), _AT_ONCE):
+            part = slice(start, start + _AT_ONCE)
+            np.matmul(asked, self.units[right[part]].T, out=found[:, part])
+        return found
 
 
 @lru_cache(maxsize=1)
@@ -94,4 +106,5 @@ def load_model() -> StaticModel:
     tokenizer = Tokenizer.from_file(str(tokens))
     tokenizer.no_truncation()
     tokenizer.no_padding()
+    tokenizer.model._resize_cache(_REMEMBERED)  # noqa: SLF001  there is no public one
     return StaticModel(np.asarray(table, dtype=np.float32), tokenizer)
