@@ -58,7 +58,7 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
         StartupError: something local cannot be used (a locked or read-only directory).
     """
     embedder = await _embedder(settings.embedding, stack)
-    store = _reranked(await _store(settings.store, embedder, stack))
+    store = _reranked(await _store(settings.store, embedder, stack), stack)
     telemetry = Telemetry()
     caches = await _caches(settings, telemetry, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
@@ -263,10 +263,12 @@ async def _store(settings: s.StoreSettings, embedder: Embedder, stack: AsyncExit
             assert_never(never)
 
 
-def _reranked(store: VectorStore) -> VectorStore:
+def _reranked(store: VectorStore, stack: AsyncExitStack) -> VectorStore:
     from ragkube_api.adapters.reranked_store import RerankedStore
 
-    return RerankedStore(store)
+    reranked = RerankedStore(store)
+    stack.callback(reranked.close)
+    return reranked
 
 
 async def _caches(

@@ -10,6 +10,7 @@ import asyncio
 import threading
 from collections import OrderedDict
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numpy as np
@@ -23,6 +24,8 @@ from ragkube_api.text.chunking import index_text
 POOL = 30
 WEIGHT = 0.35
 _CACHED = 30_000
+_THREADS = 2
+"""Each keeps some megabytes; more would only take turns."""
 
 
 class RerankedStore:
@@ -42,6 +45,7 @@ class RerankedStore:
         self._weight = weight
         self._known: OrderedDict[tuple[str, str, str, int], Tokens] = OrderedDict()
         self._lock = threading.Lock()
+        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="rerank")
 
     async def put(self, write: DocumentWrite) -> None:
         """As the store does."""
@@ -78,7 +82,12 @@ class RerankedStore:
         pool = await self._store.search(tenant, replace(query, k=max(self._pool, 2 * query.k)))
         if len(pool) < 2:
             return pool[: query.k]
-        return await asyncio.to_thread(self._reranked, tenant, query, pool)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._reranked, tenant, query, pool)
+
+    def close(self) -> None:
+        """End its threads."""
+        self._threads.shutdown(wait=False, cancel_futures=True)
 
     def _reranked(self, tenant: str, query: SearchQuery, pool: Sequence[Passage]) -> Sequence[Passage]:
         (question,) = self._model.tokens([query.text])
