@@ -16,6 +16,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = ROOT / "docs" / "capabilities.md"
+SOAK = " (make soak)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,15 +44,21 @@ def module_marks(tree: ast.Module) -> set[str]:
     return found
 
 
+def is_soak(test: ast.FunctionDef | ast.AsyncFunctionDef) -> bool:
+    """Whether ``make test`` leaves it out; a long parameter beside short ones does not count."""
+    return any(ast.unparse(decorator) == "pytest.mark.soak" for decorator in test.decorator_list)
+
+
 def proofs_in(path: Path) -> Iterator[tuple[str, str]]:
-    """Pairs of (capability id, test) of one file."""
+    """Pairs of (capability id, test) of one file; soak runs end with ``SOAK``."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     shared = module_marks(tree)
     name = path.relative_to(ROOT / "tests").as_posix()
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name.startswith("test_"):
             own = {mark for decorator in node.decorator_list for mark in marks(decorator)}
-            yield from ((mark, f"{name}::{node.name}") for mark in own | shared)
+            test = f"{name}::{node.name}{SOAK if is_soak(node) else ''}"
+            yield from ((mark, test) for mark in own | shared)
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]).startswith("Test"):
             yield from ((mark, f"{name}::{ast.unparse(node.targets[0])}") for mark in marks(node.value))
 
@@ -83,11 +90,17 @@ def state(row: Row, tests: list[str]) -> str:
 
 
 def summary(tests: list[str]) -> str:
-    """Test files with the number of tests in each."""
-    by_file: dict[str, int] = defaultdict(int)
+    """Test files with the number of tests in each; those of ``make soak`` apart."""
+    by_file: dict[str, list[bool]] = defaultdict(list)
     for test in tests:
-        by_file[test.split("::")[0]] += 1
-    return ", ".join(f"{name} ({count})" for name, count in sorted(by_file.items()))
+        by_file[test.split("::")[0]].append(test.endswith(SOAK))
+    return ", ".join(f"{name} ({counted(soak)})" for name, soak in sorted(by_file.items()))
+
+
+def counted(soak: list[bool]) -> str:
+    """``2``, ``1 soak`` or ``2 + 1 soak``."""
+    short, long = soak.count(False), soak.count(True)
+    return " + ".join([*([str(short)] if short else []), *([f"{long} soak"] if long else [])])
 
 
 def render(text: str, found: dict[str, list[str]]) -> str:

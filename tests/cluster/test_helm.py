@@ -23,11 +23,11 @@ from cluster.testbed.client import Http, Kubectl, Namespaces, wait_for
 from support.control_plane import ControlPlane, OperatorProcess
 from support.docs_commands import reader
 from support.helm import CASES, CHART, NAMESPACE, Values, helm
+from support.platforms import OPERATOR, resource
 from support.processes import tool
 from support.processes import wait_for as until
 
 CRD = "crd/ragdeployments.ragkube.dev"
-OPERATOR = "app.kubernetes.io/name=ragkube-operator"
 DOCS_CHART = "helm {} docs charts/ragkube-deployment -n team-a"
 
 
@@ -195,11 +195,6 @@ def test_without_cluster_rights_the_operator_serves_its_namespaces(
 def account(plane: ControlPlane, name: str) -> Path:
     token = plane.kubectl("create", "token", name, "-n", "team-a").strip()
     return plane.write_kubeconfig(name, token)
-
-
-def resource(name: str, namespace: str, **spec: Any) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": namespace}
-    return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
 
 
 # -- with pods ------------------------------------------------------------------------------------------------------

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from cluster.testbed import programs
+from support import platforms
 from support.control_plane import ControlPlane, OperatorProcess
 from support.processes import wait_for
 
@@ -45,12 +46,7 @@ def plane(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ControlPlane]:
 
 
 def resource(name: str, **monitoring: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "ragkube.dev/v1alpha1",
-        "kind": "RagDeployment",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": {"monitoring": monitoring},
-    }
+    return platforms.resource(name, NAMESPACE, monitoring=monitoring)
 
 
 def condition(plane: ControlPlane, name: str) -> dict[str, Any]:

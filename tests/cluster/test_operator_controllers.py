@@ -15,21 +15,14 @@ from typing import Any
 
 import pytest
 
+from support import platforms
 from support.control_plane import ControlPlane, OperatorProcess
 from support.processes import wait_for
 
 NAMESPACE = "shop"
+resource = partial(platforms.resource, namespace=NAMESPACE)
 LABEL = "app.kubernetes.io/managed-by=ragkube"
 KINDS = "deployments,statefulsets,services,configmaps,serviceaccounts,poddisruptionbudgets,networkpolicies,secrets"
-
-
-def resource(name: str, **spec: Any) -> dict[str, Any]:
-    return {
-        "apiVersion": "ragkube.dev/v1alpha1",
-        "kind": "RagDeployment",
-        "metadata": {"name": name, "namespace": NAMESPACE},
-        "spec": spec,
-    }
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +148,7 @@ def test_drift_is_repaired_options_are_pruned_and_nothing_is_written_at_rest(
     assert f"StatefulSet/{name}-weaviate" in objects(plane, name)
 
 
-@pytest.mark.proves("K3", "K13")
+@pytest.mark.proves("K3")
 def test_an_operator_killed_at_any_point_goes_on_and_doubles_nothing(
     plane: ControlPlane, names: Callable[[], str], tmp_path: Path
 ) -> None:

@@ -9,11 +9,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from support import platforms
 from support.api_proxy import ApiProxy
 from support.control_plane import ControlPlane, OperatorProcess
 from support.processes import REPOSITORY, catches, wait_for
@@ -22,6 +23,7 @@ NAMESPACE = "ha"
 LEASE = "ragkube-system/ragkube-operator"
 SMALL = {"cache": {"enabled": False}, "api": {"replicas": 1}}
 TAKEOVER_SECONDS = 30
+resource = partial(platforms.resource, namespace=NAMESPACE)
 
 
 @pytest.fixture(scope="module")
@@ -58,11 +60,6 @@ def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
         each.kill()
     plane.kubectl("delete", "ragd", "--all", "-n", NAMESPACE)
     plane.kubectl("delete", "lease", "--all", "-n", "ragkube-system")
-
-
-def resource(name: str, **spec: Any) -> dict[str, Any]:
-    metadata = {"name": name, "namespace": NAMESPACE}
-    return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
 
 
 def pair(start: Start) -> tuple[OperatorProcess, OperatorProcess]:

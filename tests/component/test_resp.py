@@ -14,7 +14,6 @@ from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.resp_cluster import slot_of
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.settings import RedisCacheBackend
-from support.processes import free_ports
 from support.redis import RedisServers, start_cluster
 
 pytestmark = pytest.mark.component("redis")
@@ -171,8 +170,8 @@ async def test_a_server_that_babbles_is_left(babble: bytes) -> None:
                 await writer.drain()
         writer.close()
 
-    (port,) = free_ports(1)
-    server = await asyncio.start_server(serve, "127.0.0.1", port)
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    port = server.sockets[0].getsockname()[1]
     settings = RedisCacheBackend(nodes=[f"127.0.0.1:{port}"], timeout_seconds=0.3)
     async with server, opened(settings) as client:
         with pytest.raises(CacheUnavailableError):

@@ -7,7 +7,6 @@ import time
 import uuid
 from collections.abc import Iterator
 from contextlib import ExitStack
-from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -29,23 +28,27 @@ LEASE = 2.0
 MODEL_SECONDS = 2.0
 SLACK_SECONDS = 8.0
 """What a loaded machine may add."""
-QUESTION = "How far away is the moon?"
-MOON = "The moon is 384,400 kilometres away."
+MOON = ("moon.txt", "The moon is 384,400 kilometres away.", "How far away is the moon?")
+CANTEEN = ("canteen.txt", "The canteen opens at half past eleven.", "When does the canteen open?")
+"""A document and the question about it, one for each test: they share the replicas, so nothing may be cached."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def model() -> Iterator[LLMServer]:
     """A model that takes its time."""
     with running() as server:
-        server.script(*[Behaviour(delay=MODEL_SECONDS)] * 50)
         yield server
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def replicas(
-    tmp_path: Path, redis_cluster: RedisServers, weaviate_server: WeaviateServer, model: LLMServer
+    tmp_path_factory: pytest.TempPathFactory,
+    redis_cluster: RedisServers,
+    weaviate_server: WeaviateServer,
+    model: LLMServer,
 ) -> Iterator[list[ApiProcess]]:
-    """Three API processes over one Redis Cluster and one Weaviate, with a document."""
+    """Three API processes over one Redis Cluster and one Weaviate, with the documents."""
+    folder = tmp_path_factory.mktemp("stampede")
     prefix = f"Stampede{uuid.uuid4().hex[:8]}"
     cache = {
         "backend": redis_cluster.settings(prefix=prefix.lower()).model_dump(mode="json"),
@@ -60,33 +63,35 @@ def replicas(
     with ExitStack() as stack:
         processes = []
         for number in range(3):
-            (tmp_path / str(number)).mkdir()
-            processes.append(stack.enter_context(api_process(tmp_path / str(number), **parts)))
+            (folder / str(number)).mkdir()
+            processes.append(stack.enter_context(api_process(folder / str(number), **parts)))
             processes[-1].start()
         for process in processes:
             process.wait_until("/readyz", lambda response: response.status_code == 200, seconds=400)
-        put = httpx2.put(
-            f"{processes[0].url}/v1/documents/moon.txt",
-            content=MOON,
-            headers={"content-type": "text/plain"},
-            timeout=30,
-        )
-        assert put.status_code == 201, put.text
+        for name, text, _ in (MOON, CANTEEN):
+            put = httpx2.put(
+                f"{processes[0].url}/v1/documents/{name}",
+                content=text,
+                headers={"content-type": "text/plain"},
+                timeout=30,
+            )
+            assert put.status_code == 201, put.text
         yield processes
     weaviate_server.forget(prefix)
 
 
 class Crowd:
-    """Asks all at once."""
+    """Asks the same all at once."""
 
-    def __init__(self, client: httpx2.AsyncClient) -> None:
+    def __init__(self, client: httpx2.AsyncClient, question: str) -> None:
         self.client = client
+        self.question = question
 
     def ask(self, process: ApiProcess) -> asyncio.Task[tuple[Any, float]]:
         return asyncio.create_task(self._ask(process))
 
     async def _ask(self, process: ApiProcess) -> tuple[Any, float]:
-        response = await self.client.post(f"{process.url}/v1/query", json={"question": QUESTION})
+        response = await self.client.post(f"{process.url}/v1/query", json={"question": self.question})
         assert response.status_code == 200, response.text
         return response.json(), time.monotonic()
 
@@ -103,8 +108,9 @@ def _sum(processes: list[ApiProcess], name: str, **labels: str) -> float:
 async def test_askers_at_every_replica_cost_one_call_of_the_model(
     replicas: list[ApiProcess], model: LLMServer
 ) -> None:
+    model.script(*[Behaviour(delay=MODEL_SECONDS)] * 50)
     async with _client() as client:
-        crowd = Crowd(client)
+        crowd = Crowd(client, MOON[2])
         tasks = [crowd.ask(replicas[number % 3]) for number in range(ASKERS)]
         answers = [answer for answer, _ in await asyncio.gather(*tasks)]
         later, _ = await crowd.ask(replicas[2])
@@ -121,14 +127,16 @@ async def test_askers_at_every_replica_cost_one_call_of_the_model(
 async def test_when_the_replica_that_asks_the_model_is_killed_it_is_asked_once_more(
     replicas: list[ApiProcess], model: LLMServer
 ) -> None:
+    """The last one: it kills a replica that the others share."""
+    before = await asyncio.to_thread(_missed, replicas[1:])
     model.script(Behaviour(delay=300), *[Behaviour(delay=MODEL_SECONDS)] * 50)
     async with _client() as client:
-        crowd = Crowd(client)
+        crowd = Crowd(client, CANTEEN[2])
         leader = crowd.ask(replicas[0])
         while not model.requests:  # noqa: ASYNC110  another thread's
             await asyncio.sleep(0.01)
         tasks = [crowd.ask(replicas[1 + number % 2]) for number in range(ASKERS)]
-        await asyncio.to_thread(_until_all_wait, replicas[1:])
+        await asyncio.to_thread(_until_all_wait, replicas[1:], before)
         replicas[0].kill()
         killed = time.monotonic()
         results = await asyncio.gather(*tasks)
@@ -144,9 +152,13 @@ async def test_when_the_replica_that_asks_the_model_is_killed_it_is_asked_once_m
     assert longest < LEASE + MODEL_SECONDS + SLACK_SECONDS
 
 
-def _until_all_wait(processes: list[ApiProcess]) -> None:
+def _missed(processes: list[ApiProcess]) -> float:
+    return _sum(processes, "rag_cache_misses_total", kind="exact")
+
+
+def _until_all_wait(processes: list[ApiProcess], before: float) -> None:
     for _ in range(5000):
-        if _sum(processes, "rag_cache_misses_total", kind="exact") == ASKERS:
+        if _missed(processes) == before + ASKERS:
             return
         time.sleep(0.02)
     raise AssertionError("not everyone has come to wait")

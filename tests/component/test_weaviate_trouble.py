@@ -140,7 +140,7 @@ async def test_leftovers_do_not_crowd_out_what_is_current(settings: WeaviateStor
         assert await found(store, "common") == ["common and different", "common but other words too"]
 
 
-@pytest.mark.proves("R3")
+@pytest.mark.proves("K7", "R3")
 async def test_it_heals_when_weaviate_comes_back(settings: WeaviateStore, server: WeaviateServer) -> None:
     write = document("d", ["still here"])
     async with opened(settings) as store:
@@ -163,7 +163,7 @@ async def test_it_heals_when_weaviate_comes_back(settings: WeaviateStore, server
         await store.put(document("e", ["new"]))
 
 
-@pytest.mark.proves("R3")
+@pytest.mark.proves("K7", "R3")
 async def test_it_starts_without_weaviate_and_again_after_all_data_were_lost(tmp_path: Path) -> None:
     server = WeaviateServer(tool("weaviate"), tmp_path)
     try:

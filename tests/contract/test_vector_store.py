@@ -108,7 +108,7 @@ async def test_a_deleted_document_is_gone(store: VectorStore) -> None:
     assert "back again" in await found(store, "back again")
 
 
-@pytest.mark.proves("S3")
+@pytest.mark.proves("K7", "S3")
 async def test_tenants_see_only_their_own(store: VectorStore) -> None:
     await store.put(document("d", ["secret alpha"], tenant="acme"))
     await store.put(document("d", ["secret beta"], tenant="zeta"))

@@ -11,8 +11,6 @@ from typing import Any
 import aiohttp
 from aiohttp import web
 
-from support.processes import free_ports
-
 _GONE = {
     "type": "ERROR",
     "object": {"kind": "Status", "apiVersion": "v1", "code": 410, "reason": "Expired", "message": "too old"},
@@ -24,8 +22,7 @@ class ApiProxy:
 
     def __init__(self, upstream: str) -> None:
         self._upstream = upstream
-        (self._port,) = free_ports(1)
-        self.url = f"http://127.0.0.1:{self._port}"
+        self.url = ""
         self.seen: Counter[str] = Counter()
         self.refusals: dict[str, int] = {}
         self._streams: set[web.StreamResponse] = set()
@@ -66,7 +63,8 @@ class ApiProxy:
         app.router.add_route("*", "/{path:.*}", self._handle)
         runner = web.AppRunner(app, access_log=None)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", self._port).start()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
 
     async def _reset(self) -> int:
         streams = list(self._streams)
