@@ -20,9 +20,12 @@ from support.control_plane import ControlPlane, OperatorProcess
 from support.processes import wait_for
 
 NAMESPACE = "shop"
-resource = partial(platforms.resource, namespace=NAMESPACE)
 LABEL = "app.kubernetes.io/managed-by=ragkube"
 KINDS = "deployments,statefulsets,services,configmaps,serviceaccounts,poddisruptionbudgets,networkpolicies,secrets"
+
+
+def resource(name: str, **spec: Any) -> dict[str, Any]:
+    return platforms.resource(name, NAMESPACE, **spec)
 
 
 @pytest.fixture(scope="module")

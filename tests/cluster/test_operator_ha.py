@@ -9,8 +9,8 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +23,6 @@ NAMESPACE = "ha"
 LEASE = "ragkube-system/ragkube-operator"
 SMALL = {"cache": {"enabled": False}, "api": {"replicas": 1}}
 TAKEOVER_SECONDS = 30
-resource = partial(platforms.resource, namespace=NAMESPACE)
 
 
 @pytest.fixture(scope="module")
@@ -60,6 +59,10 @@ def start(plane: ControlPlane, tmp_path: Path) -> Iterator[Start]:
         each.kill()
     plane.kubectl("delete", "ragd", "--all", "-n", NAMESPACE)
     plane.kubectl("delete", "lease", "--all", "-n", "ragkube-system")
+
+
+def resource(name: str, **spec: Any) -> dict[str, Any]:
+    return platforms.resource(name, NAMESPACE, **spec)
 
 
 def pair(start: Start) -> tuple[OperatorProcess, OperatorProcess]:

@@ -11,7 +11,7 @@ OPERATOR = "app.kubernetes.io/name=ragkube-operator"
 """Label of the operator's pods."""
 
 
-def resource(name: str, namespace: str | None = None, **spec: Any) -> dict[str, Any]:
+def resource(name: str, namespace: str | None = None, /, **spec: Any) -> dict[str, Any]:
     metadata = {"name": name, **({"namespace": namespace} if namespace else {})}
     return {"apiVersion": "ragkube.dev/v1alpha1", "kind": "RagDeployment", "metadata": metadata, "spec": spec}
 
