@@ -15,7 +15,7 @@ import pytest
 
 from ragkube_api.adapters import redis_scripts
 from ragkube_api.adapters.resp_connection import pack
-from ragkube_api.domain import Key, Selector
+from ragkube_api.domain import About, Key, Selector
 from support.caches import ABOUT, HOUR, KEY, TENANT, digest, fill, found, key, opened, value_of
 from support.redis import RedisServers, start_cluster
 
@@ -323,6 +323,35 @@ async def test_a_lost_reply_does_not_hide_that_an_answer_was_disowned(
         assert await one.disown(TENANT, KEY)
         assert other.peek(TENANT, KEY) is None
         assert not await one.disown(TENANT, KEY)
+
+
+@pytest.mark.proves("C8")
+async def test_a_large_cache_is_gone_through_in_small_steps(
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("ragkube_api.adapters.redis_level.MOST_AT_ONCE", 3)
+    lengths: list[int] = []
+    async with opened(redis_cluster.settings(prefix=digest("large"))) as cache:
+        run = cache._level._run
+
+        async def measured(script: Any, *call: Any) -> Any:
+            reply = await run(script, *call)
+            if script is redis_scripts.PAGE:
+                lengths.append(len(reply[1]) // 2)
+            return reply
+
+        monkeypatch.setattr(cache._level, "_run", measured)
+        for number in range(10):
+            about = About(question=f"{number % 2}", mark=digest(f"m{number}"))
+            await until(lambda n=number, a=about: fill(cache, key=key(f"{n}"), about=a))  # type: ignore[misc]
+        await until(lambda: fill(cache, key=Key("retrieval", digest("r"))))
+        tag = cache._level._tag(TENANT)
+        redis_cluster.call(redis_cluster.primary_of(tag), "ZADD", f"{tag}:index:answer", 1, "no digest")
+        counts = {row.kind: row.entries for row in await cache.statistics(TENANT) if row.level == "redis"}
+        assert counts == {"answer": 10, "retrieval": 1, "document": 0}
+        assert await cache.drop(TENANT, Selector(question="1")) == 5
+        assert await cache.drop(TENANT, Selector()) == 6
+        assert max(lengths) == 3
 
 
 FOREIGN = [

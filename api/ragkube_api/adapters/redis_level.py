@@ -10,7 +10,7 @@ import json
 import re
 import uuid
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, NamedTuple, TypeAlias
 
@@ -24,7 +24,7 @@ from ragkube_api.errors import CacheUnavailableError
 Word: TypeAlias = bytes | str | int
 KINDS: Final[tuple[Kind, ...]] = ("answer", "retrieval", "document")
 
-MOST_ENTRIES: Final = 1_000_000
+MOST_AT_ONCE = 1_000
 _PAGE: Final = 200
 _ASKED_MS: Final = 30 * 24 * 3600 * 1000
 _TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -170,14 +170,31 @@ class RedisLevel:
         seconds, corrupt, there, *readers = await self._run(scripts.DISOWN, keys, arguments)
         return bool(there), self._waiting([seconds, corrupt, *readers])
 
-    async def digests(
-        self, tenant: str, kind: Kind, *, since: float = 0.0, limit: int = MOST_ENTRIES
-    ) -> Sequence[str]:
+    async def digests(self, tenant: str, kind: Kind, *, since: float, limit: int) -> Sequence[str]:
         """Of the entries in the order of their time; some may have gone since."""
-        index = self._index_keys(tenant, kind)[:1]
-        corrupt, found = await self._run(scripts.PAGE, index, [int(since * 1e6), 0, limit])
+        return [
+            digest
+            for digest, _ in await self._page(tenant, kind, int(since * 1e6), limit)
+            if _is_digest(digest)
+        ]
+
+    async def pages(self, tenant: str, kind: Kind) -> AsyncIterator[Sequence[str]]:
+        """Of every entry that is there all the while, whatever comes and goes; no reply keeps others waiting."""
+        since: Word = 0
+        before: Sequence[str] = ()
+        while True:
+            page = await self._page(tenant, kind, since, MOST_AT_ONCE)
+            digests = [digest for digest, _ in page if _is_digest(digest)]
+            yield sorted(set(digests).difference(before))
+            if len(page) < MOST_AT_ONCE:
+                return
+            # entries of the same moment may stand on both sides of the page's end
+            since, before = page[-1][1] if page[-1][1] != since else f"({since}", digests
+
+    async def _page(self, tenant: str, kind: Kind, since: Word, limit: int) -> list[tuple[str, str]]:
+        corrupt, found = await self._run(scripts.PAGE, self._index_keys(tenant, kind)[:1], [since, limit])
         self._count(corrupt)
-        return [text for text in map(_text, found) if _DIGEST.fullmatch(text)]
+        return [(_text(digest), _text(time)) for digest, time in _pairs(found)]
 
     async def notes(self, tenant: str, kind: Kind, digests: Sequence[str]) -> list[Note]:
         """Those that are there, in the same order."""
@@ -265,7 +282,7 @@ class RedisLevel:
         return [f"{tag}:state", f"{tag}:writers", f"{tag}:readers", f"{tag}:disowned"]
 
     def _entry_key(self, tenant: str, key: Key) -> str:
-        if key.kind not in KINDS or not _DIGEST.fullmatch(key.digest):
+        if key.kind not in KINDS or not _is_digest(key.digest):
             msg = f"not a key: {key!r}"
             raise ValueError(msg)
         return f"{self._tag(tenant)}:{key.kind}:{key.digest}"
@@ -311,6 +328,10 @@ def _decoded(text: bytes) -> About | None:
     return About(
         question, request.encode("latin-1"), partition, ttl_class, tuple(documents), tuple(tags), mark
     )
+
+
+def _is_digest(text: str) -> bool:
+    return _DIGEST.fullmatch(text) is not None
 
 
 def _parts(digests: Sequence[str]) -> Iterator[Sequence[str]]:

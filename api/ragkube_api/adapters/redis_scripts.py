@@ -251,10 +251,10 @@ return {{math.max(unsettled, doubt), corrupt, there and 1 or 0, unpack(found)}}
 """
 )
 
-# KEYS: index. ARGV: since (µs), offset, limit. Returns how much was corrupt, and digests in the order of their time.
+# KEYS: index. ARGV: since (µs), limit. Returns how much was corrupt, and digest and time (µs) ... in the order of time.
 PAGE: Final = Script(
     _SAFE
-    + "local found = on(KEYS[1], 'ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'LIMIT', ARGV[2], ARGV[3])\n"
+    + "local found = on(KEYS[1], 'ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])\n"
     "return {corrupt, found}"
 )
 

@@ -151,12 +151,12 @@ class TieredCache:
         """Fills that are under way are refused first; then entries go, then what replicas hold of them."""
         await self._tell(tenant)
         removed = 0
-        for kind in KINDS:
+        described = (selector.tag, selector.document, selector.question) != (None, None, None)
+        for kind in ("answer",) if described else KINDS:  # nothing else is described
             if selector.kind in {None, kind}:
-                digests = await self._level.digests(tenant, kind)
-                notes = await self._level.notes(tenant, kind, digests)
-                chosen = [note.key.digest for note in notes if matches(selector, note.key, note.about)]
-                removed += await self._level.remove(tenant, kind, chosen)
+                async for digests in self._level.pages(tenant, kind):
+                    chosen = await self._chosen(tenant, selector, digests) if described else digests
+                    removed += await self._level.remove(tenant, kind, chosen)
         await self._wait_out(tenant, await self._tell(tenant))
         return removed
 
@@ -197,13 +197,19 @@ class TieredCache:
         """Of this process and of the shared level."""
         rows = list(self._local.statistics(tenant)) if self._local.capacity else []
         for kind in KINDS:
-            notes = await self._level.notes(tenant, kind, await self._level.digests(tenant, kind))
-            rows.append(LevelStatistics("redis", kind, len(notes), sum(note.size for note in notes)))
+            sizes: list[int] = []
+            async for digests in self._level.pages(tenant, kind):
+                sizes += [note.size for note in await self._level.notes(tenant, kind, digests)]
+            rows.append(LevelStatistics("redis", kind, len(sizes), sum(sizes)))
         return rows
 
     async def ping(self) -> None:
         """Every slot of the cluster is served."""
         await self._level.ping()
+
+    async def _chosen(self, tenant: str, selector: Selector, digests: Sequence[str]) -> list[str]:
+        notes = await self._level.notes(tenant, "answer", digests)
+        return [note.key.digest for note in notes if matches(selector, note.key, note.about)]
 
     async def _store(
         self, holding: Holding, key: Key, value: bytes, fence: Fence, lifetime: Lifetime, about: About | None
