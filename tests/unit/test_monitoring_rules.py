@@ -216,6 +216,18 @@ CASES = [
         20,
         samples={Record.HIT_RATIO: 0.75},
     ),
+    Case(
+        "not-ready",
+        {**UP, 'ragkube_operator_resource_ready{namespace="team",name="x"}': "0x90"},
+        30,
+        ("RagkubeNotReady",),
+    ),
+    Case(
+        "another-is-not-ready",
+        {**UP, 'ragkube_operator_resource_ready{namespace="team",name="y"}': "0x90"},
+        30,
+        (),
+    ),
 ]  # fmt: skip
 OPERATOR_CASES = [
     Case("operator-well", OPERATOR, 30),
@@ -231,12 +243,6 @@ OPERATOR_CASES = [
         {**OPERATOR, 'ragkube_operator_kube_requests_total{verb="apply"}': "0+120x90"},
         80,
         ("RagkubeOperatorWritesAtRest",),
-    ),
-    Case(
-        "not-ready",
-        {**OPERATOR, 'ragkube_operator_resource_ready{namespace="team",name="x"}': "0x90"},
-        30,
-        ("RagkubeNotReady",),
     ),
 ]
 

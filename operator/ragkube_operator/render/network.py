@@ -32,7 +32,7 @@ def objects(deployment: RagDeployment) -> list[Manifest]:
 def _stack(deployment: RagDeployment) -> list[Manifest]:
     """Alertmanager has no log-in and is Prometheus' alone; Grafana has one."""
     name, stack = deployment.name, deployment.spec.monitoring.stack
-    readers = [_pods(deployment, "grafana"), _operator(), *_autoscalers()]
+    readers = [_pods(deployment, "grafana"), *_autoscalers()]
     found = [
         _policy(deployment, names.prometheus(name), "prometheus", [_rule(readers, names.PROMETHEUS_PORT)])
     ]

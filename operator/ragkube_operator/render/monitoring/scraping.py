@@ -35,7 +35,7 @@ def _jobs(deployment: RagDeployment, context: Context) -> list[Manifest]:
         jobs.append(_pods(deployment, "weaviate", "metrics", "weaviate"))
     if redis_targets.exporter_runs(deployment):
         jobs.append(_redis(deployment))
-    return [*jobs, _operator(context), _itself()]
+    return [*jobs, _operator(deployment, context), _itself()]
 
 
 def _pods(deployment: RagDeployment, job: str, port: str, *components: names.Component) -> Manifest:
@@ -86,13 +86,17 @@ def _redis(deployment: RagDeployment) -> Manifest:
     }
 
 
-def _operator(context: Context) -> Manifest:
-    """Whatever pods the Service has; their own labels say which resource they speak of."""
+def _operator(deployment: RagDeployment, context: Context) -> Manifest:
+    """Whatever pods the Service has; of what they say about resources only what concerns this one is kept."""
+    ready = f"ragkube_operator_resource_ready;{deployment.namespace};{deployment.name}"
     return {
         "job_name": "ragkube-operator",
         "honor_labels": True,
         "dns_sd_configs": [
             {"names": [context.operator_metrics], "type": "A", "port": names.OPERATOR_METRICS_PORT}
+        ],
+        "metric_relabel_configs": [
+            {"source_labels": ["__name__", "namespace", "name"], "regex": f"{ready}|.*;;", "action": "keep"}
         ],
     }
 

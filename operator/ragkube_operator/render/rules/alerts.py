@@ -16,9 +16,22 @@ def alerts(scope: Scope, goals: Goals) -> list[Group]:
     name = f"ragkube.{scope.namespace}.{scope.name}"
     return [
         Group(f"{name}.slo-alerts", budgets(scope, goals)),
-        Group(f"{name}.api-alerts", [*_api(scope, goals), *_model(scope)]),
+        Group(f"{name}.api-alerts", [_not_ready(scope), *_api(scope, goals), *_model(scope)]),
         Group(f"{name}.data-alerts", [*_redis(scope), *_weaviate(scope), *_ingestion(scope)]),
     ]
+
+
+def _not_ready(scope: Scope) -> Alert:
+    """By what the operator says; its own labels are those of the resource."""
+    space, name = scope.namespace, scope.name
+    return Alert(
+        "RagkubeNotReady",
+        f'max by (namespace, name) (ragkube_operator_resource_ready{{namespace="{space}",name="{name}"}}) == 0',
+        "warning",
+        f"RagDeployment {space}/{name} is not ready",
+        f"`kubectl describe ragd {name} -n {space}` says what it lacks.",
+        lasting="15m",
+    )
 
 
 def _api(scope: Scope, goals: Goals) -> list[Alert]:

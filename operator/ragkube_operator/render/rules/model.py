@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, ClassVar, Final, Literal
 
 RUNBOOKS: Final = "https://github.com/ragkube/ragkube/blob/main/docs/runbooks.md"
@@ -54,7 +54,6 @@ class Alert:
     summary: str
     description: str
     lasting: str = "5m"
-    labels: dict[str, str] = field(default_factory=dict)
 
     def manifest(self) -> dict[str, Any]:
         """As in a rule file."""
@@ -62,7 +61,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr,
             "for": self.lasting,
-            "labels": {"severity": self.severity, **self.labels},
+            "labels": {"severity": self.severity},
             "annotations": {
                 "summary": self.summary,
                 "description": self.description,

@@ -1,4 +1,4 @@
-"""Alerts of the operator itself; its series carry no labels of a RagDeployment, besides those of ``resource_ready``."""
+"""Alerts of the operator itself: the same for every RagDeployment, so Alertmanager takes equal ones for one."""
 
 from __future__ import annotations
 
@@ -38,13 +38,5 @@ def _alerts() -> list[Alert]:
             "The ragkube operator writes without end",
             "{{ $value | humanize }} writes a second for a quarter of an hour: somebody else changes the same objects.",
             lasting="30m",
-        ),
-        Alert(
-            "RagkubeNotReady",
-            "max by (namespace, name) (ragkube_operator_resource_ready) == 0",
-            "warning",
-            "RagDeployment {{ $labels.namespace }}/{{ $labels.name }} is not ready",
-            "`kubectl describe ragd {{ $labels.name }} -n {{ $labels.namespace }}` says what it lacks.",
-            lasting="15m",
         ),
     ]
