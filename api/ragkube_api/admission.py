@@ -33,6 +33,7 @@ class Admission:
         identity = visit.identity or self.identify(visit)
         name, tier = self._tier(identity)
         if tier is None:
+            visit.admitted = True
             return
         client = self._client(visit, identity)
         allowance = self._limiter.take(client, tier)
@@ -42,6 +43,7 @@ class Admission:
         if allowance.retry_after > 0:
             self._refused.labels(name).inc()
             raise RateLimitedError(_TOO_MANY, retry_after=allowance.retry_after)
+        visit.admitted = True
 
     def identify(self, visit: Visit) -> Identity:
         """The page and the credential only; changes nothing, so that ``admit`` may come to it again."""
@@ -55,11 +57,12 @@ class Admission:
         """Take the rate's token if there is one here; False: nothing was charged, ``admit`` finds out what to do."""
         _, tier = self._tier(identity)
         if tier is None:
+            visit.admitted = True
             return True
         allowance = self._limiter.take(self._client(visit, identity), tier)
         if allowance is None or allowance.retry_after > 0:
             return False
-        visit.allowance = allowance
+        visit.allowance, visit.admitted = allowance, True
         return True
 
     def _tier(self, identity: Identity) -> tuple[str, RateTier | None]:

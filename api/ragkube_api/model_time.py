@@ -28,10 +28,16 @@ def start() -> ModelTime:
 
 @contextmanager
 def waiting() -> Iterator[None]:
-    """Around a call of a model, or a wait for somebody else's."""
-    counted, began = _CURRENT.get(), time.perf_counter()
+    """Around a call of a model."""
+    began = time.perf_counter()
     try:
         yield
     finally:
-        if counted is not None:
-            counted.seconds += time.perf_counter() - began
+        waited(time.perf_counter() - began)
+
+
+def waited(seconds: float) -> None:
+    """It has waited so long, for somebody else's call too."""
+    counted = _CURRENT.get()
+    if counted is not None:
+        counted.seconds += seconds

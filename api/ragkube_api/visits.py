@@ -41,11 +41,11 @@ class RequestHeaders:
 class Visit:
     """What a request's response, its metrics and its log line are made of.
 
-    ``question`` is set when its body was read and is a plain one, ``looked_up`` is what the cache said of it.
+    ``admitted``: it was not refused at the door. ``question`` is set when its body was read and is a plain one, ``looked_up`` is what the cache said of it.
     """
 
     __slots__ = (
-        "address", "allowance", "facts", "headers", "identity", "looked_up", "method", "model", "path", "question",
+        "address", "admitted", "allowance", "facts", "headers", "identity", "looked_up", "method", "model", "path", "question",
         "route", "started", "status", "trace_id",
     )  # fmt: skip
 
@@ -56,6 +56,7 @@ class Visit:
         self.headers = headers
         self.address = address
         self.trace_id = trace_id_of(headers.get(b"traceparent"))
+        self.admitted = False
         self.identity: Identity | None = None
         self.allowance: Allowance | None = None
         self.question: Question | None = None
@@ -117,7 +118,7 @@ class Visits:
         )
         counter.inc()
         histogram.observe(seconds)
-        if path == QUERY_PATH:
+        if path == QUERY_PATH and visit.admitted:
             waited = 0.0 if visit.model is None else visit.model.seconds
             self._local_latency.observe(max(0.0, seconds - waited))
         fields = {

@@ -70,6 +70,23 @@ async def test_the_local_latency_leaves_the_wait_for_the_model_out(tmp_path: Pat
     assert metric_in(text, "rag_request_latency_seconds_sum", route="/v1/query") >= 1.5
 
 
+@pytest.mark.proves("K9", "O1")
+async def test_waiting_for_another_askers_model_and_refusals_are_no_local_latency(tmp_path: Path) -> None:
+    with running() as llm:
+        settings = {"kind": "anthropic", "model": "m", "base_url": llm.url}
+        async with running_app(settings_in(tmp_path, llm=settings)) as app:
+            await app.put("a.txt", "The moon is far.")
+            llm.script(Behaviour(delay=1.5))
+            await asyncio.gather(*(app.ask("How far is the moon?") for _ in range(4)))
+            refused = await app.client.post("/v1/query", json={}, headers={"host": "evil.example"})
+            text = (await app.client.get("/metrics")).text
+    assert refused.status_code == 403
+    assert metric_in(text, "rag_llm_calls_total") == 1
+    assert metric_in(text, "rag_local_latency_seconds_count") == 4
+    assert metric_in(text, "rag_local_latency_seconds_sum") < 4 * 1.5 - 1.5
+    assert metric_in(text, "rag_request_latency_seconds_sum", route="/v1/query") >= 4 * 1.5
+
+
 async def test_two_applications_count_apart(tmp_path: Path) -> None:
     async with (
         running_app(settings_in(tmp_path / "a")) as one,

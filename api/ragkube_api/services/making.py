@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import orjson
 
+from ragkube_api import model_time
 from ragkube_api.domain import About, Cached, Filters, Generation, Key, Lifetime, Lookup
 from ragkube_api.errors import RagkubeError
 from ragkube_api.ports import FencedCache, Flights
@@ -151,9 +152,12 @@ class Maker:
                 await self.keep(work, made[0])
 
         tenant = work.attempt.question.tenant
+        joined = time.perf_counter()
         result, ours = await self._flights.once(
             tenant, name, compute, settle=settle, looked_seconds=looked_seconds
         )
+        if not ours:
+            model_time.waited(time.perf_counter() - joined)
         self._telemetry.cache_flights.labels("led" if ours else "joined").inc()
         if ours and made:
             if isinstance(made[0], RagkubeError):
