@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator
 import pytest
 
 from ragkube_api.ports import ValueCache
-from ragkube_api.settings import LocalLevel
 from support.caches import digest
 
 
@@ -18,7 +17,6 @@ from support.caches import digest
     params=[
         "memory",
         pytest.param("redis", marks=pytest.mark.component("redis")),
-        pytest.param("redis-alone", marks=pytest.mark.component("redis")),
         pytest.param("valkey", marks=pytest.mark.component("valkey")),
     ]
 )
@@ -30,9 +28,8 @@ async def cache(request: pytest.FixtureRequest) -> AsyncIterator[ValueCache]:
         return
     from ragkube_api.adapters.redis_cache import open_redis
 
-    servers = request.getfixturevalue(f"{request.param.partition('-')[0]}_cluster")
-    local = LocalLevel(max_entries=0 if request.param.endswith("alone") else 100)
-    async with open_redis(servers.settings(prefix=uuid.uuid4().hex), local=local) as backend:
+    servers = request.getfixturevalue(f"{request.param}_cluster")
+    async with open_redis(servers.settings(prefix=uuid.uuid4().hex)) as backend:
         yield backend.values
 
 

@@ -16,7 +16,7 @@ import orjson
 from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.leases import Leases
-from ragkube_api.adapters.local_level import LocalLevel, MemoryValueCache
+from ragkube_api.adapters.local_level import LocalLevel
 from ragkube_api.adapters.redis_audits import RedisAuditBook
 from ragkube_api.adapters.redis_client import RedisClient
 from ragkube_api.adapters.redis_flights import RedisFlights
@@ -73,11 +73,7 @@ async def open_redis(
         level, lease_seconds=lease_seconds, reader_seconds=reader_seconds, reader=leases.reader,
         revoke=leases.revoke, clock=_clock,
     )  # fmt: skip
-    values = RedisValueCache(
-        client, settings.key_prefix,
-        MemoryValueCache(max_entries=local.max_entries, max_bytes=local.max_bytes // 16, clock=_clock),
-        clock=_clock, damaged=damaged,
-    )  # fmt: skip
+    values = RedisValueCache(client, settings.key_prefix, clock=_clock, damaged=damaged)
     flights = RedisFlights(client, settings.key_prefix, lease_seconds=flight_seconds)
     renewing = asyncio.create_task(leases.run(), name="cache-leases")
     try:

@@ -317,8 +317,8 @@ GET_VALUE: Final = Script(
 local value = redis.pcall('GET', KEYS[1])
 if type(value) == 'table' and value.err then
   redis.call('UNLINK', KEYS[1])
-  return {1, '', 0}
+  return {1, ''}
 end
-return {0, value or '', redis.call('PTTL', KEYS[1])}
+return {0, value or ''}
 """
 )

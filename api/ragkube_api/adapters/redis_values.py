@@ -1,4 +1,4 @@
-"""``ValueCache`` on Redis, with the values that were used last in the process."""
+"""``ValueCache`` on Redis."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from collections.abc import Callable
 from typing import Final
 
 from ragkube_api.adapters import redis_scripts as scripts
-from ragkube_api.adapters.local_level import MemoryValueCache
 from ragkube_api.adapters.redis_client import RedisClient
 from ragkube_api.errors import CacheUnavailableError
 
@@ -25,26 +24,23 @@ class RedisValueCache:
         self,
         client: RedisClient,
         prefix: str,
-        local: MemoryValueCache,
         *,
         clock: Callable[[], float],
         damaged: Callable[[], None],
     ) -> None:
         self._client = client
         self._prefix = prefix
-        self._local = local
         self._clock = clock
         self._damaged = damaged
         self._away_until = 0.0
 
     async def get(self, tenant: str, digest: str) -> bytes | None:
-        """From the process, else in one round trip."""
+        """In one round trip; None at once where Redis was away a moment ago."""
         keys = [self._key(tenant, digest)]
-        value = await self._local.get(tenant, digest)
-        if value is not None or self._clock() < self._away_until:
-            return value
+        if self._clock() < self._away_until:
+            return None
         try:
-            foreign, stored, left = await self._client.script(scripts.GET_VALUE, keys, [])
+            foreign, stored = await self._client.script(scripts.GET_VALUE, keys, [])
         except CacheUnavailableError:
             self._away_until = self._clock() + _AWAY_SECONDS
             return None
@@ -52,15 +48,11 @@ class RedisValueCache:
         if foreign or (stored and stored[:_CHECKSUM_BYTES] != _checksum(value)):
             self._damaged()
             return None
-        if not stored:
-            return None
-        await self._local.put(tenant, digest, value, int(left) / 1000)
-        return value
+        return value if stored else None
 
     async def put(self, tenant: str, digest: str, value: bytes, ttl_seconds: float) -> None:
-        """In both places; without Redis in the process only."""
+        """In one round trip; nowhere while Redis is away."""
         keys = [self._key(tenant, digest)]
-        await self._local.put(tenant, digest, value, ttl_seconds)
         if self._clock() < self._away_until:
             return
         try:
