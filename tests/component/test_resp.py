@@ -12,6 +12,7 @@ import pytest
 
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.resp_cluster import slot_of
+from ragkube_api.adapters.resp_connection import connect
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.settings import RedisCacheBackend
 from support.redis import RedisServers, start_cluster
@@ -195,3 +196,25 @@ async def test_a_silent_server_fails_every_caller_in_time(own_cluster: RedisServ
             with suppress(CacheUnavailableError):
                 assert await client.script(ECHO, ["k"], ["after"]) == [b"k", b"after"]
                 return
+
+
+@pytest.mark.proves("C4", "R3")
+async def test_an_idle_connection_to_a_server_that_stands_still_is_given_up(
+    own_cluster: RedisServers,
+) -> None:
+    """Before another can have taken over: what lies in a connection is answered before the server learns of that."""
+    connection = await connect(
+        "127.0.0.1",
+        own_cluster.ports[0],
+        tls=None,
+        credentials=(),
+        timeout_seconds=0.5,
+    )
+    own_cluster.processes[0].freeze()
+    try:
+        async with asyncio.timeout(30):
+            while connection.usable:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.02)
+    finally:
+        own_cluster.processes[0].thaw()
+        connection.abort("the test is over")

@@ -23,6 +23,8 @@ pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)
 # Kept low: whoever has so many commands on the line waits for a server that does not keep up.
 _MOST_WAITERS: Final = 20_000
 _GRACE_SECONDS: Final = 0.02
+_PING_SECONDS: Final = 1.0
+_PING: Final = pack(("PING",))
 
 
 class RespError(Exception):
@@ -39,7 +41,11 @@ class ConnectionLostError(ConnectionError):
 
 
 class RespConnection(asyncio.Protocol):
-    """Made by ``connect``. ``call`` never blocks: what is called in one turn of the loop leaves in one write."""
+    """Made by ``connect``. ``call`` never blocks: what is called in one turn of the loop leaves in one write.
+
+    It is pinged every second. So none lives through a server that stood still for as long as a failover takes:
+    such a server answers what lies in its connections before it learns that another has taken over.
+    """
 
     def __init__(self, host: str, timeout_seconds: float) -> None:
         self.host = host
@@ -50,6 +56,7 @@ class RespConnection(asyncio.Protocol):
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
+        self._pinging: asyncio.TimerHandle | None = None
         self._retired = False
         self.usable = False
 
@@ -85,6 +92,9 @@ class RespConnection(asyncio.Protocol):
         if self._watch is not None:
             self._watch.cancel()
             self._watch = None
+        if self._pinging is not None:
+            self._pinging.cancel()
+            self._pinging = None
         if self._transport is not None:
             self._transport.abort()
         waiters, self._waiters = self._waiters, deque()
@@ -98,6 +108,7 @@ class RespConnection(asyncio.Protocol):
         """Ready for ``call``."""
         self._transport = cast("asyncio.Transport", transport)
         self.usable = True
+        self._pinging = self._loop.call_later(_PING_SECONDS, self._ping)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The server, the network or we have closed it."""
@@ -121,6 +132,14 @@ class RespConnection(asyncio.Protocol):
         unsent, self._unsent = self._unsent, []
         if unsent and self._transport is not None:
             self._transport.write(b"".join(unsent) if len(unsent) > 1 else unsent[0])
+
+    def _ping(self) -> None:
+        self._pinging = None
+        if not self.usable:
+            return
+        if not self._waiters:
+            self.call(_PING)
+        self._pinging = self._loop.call_later(_PING_SECONDS, self._ping)
 
     def _look_at_the_clock(self) -> None:
         """One timer a connection: waiters stand in the order of their deadlines."""
