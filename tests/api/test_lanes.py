@@ -453,7 +453,7 @@ async def test_without_keys_pages_and_hosts_are_treated_alike(tmp_path: Path) ->
                 await lanes.same(Sent(question(), headers, key=None))
 
 
-@pytest.mark.proves("C9")
+@pytest.mark.proves("C9", "R7")
 async def test_a_draining_process_and_a_full_one_are_treated_alike(lanes: Lanes) -> None:
     lanes.runtime.health.draining = True
     assert (b"connection", b"close") in (await lanes.same(Sent(question()))).headers
