@@ -218,3 +218,17 @@ async def test_an_idle_connection_to_a_server_that_stands_still_is_given_up(
     finally:
         own_cluster.processes[0].thaw()
         connection.abort("the test is over")
+
+
+@pytest.mark.proves("C2", "R3")
+async def test_a_failover_is_noticed_before_anybody_asks(own_cluster: RedisServers) -> None:
+    key = "{acme}"
+    async with opened(own_cluster.settings()) as client:
+        assert await client.script(ECHO, [key], ["before"]) == [key.encode(), b"before"]
+        lost = own_cluster.primary_of(key)
+        own_cluster.processes[lost].kill()
+        await asyncio.to_thread(own_cluster.wait_for_failover, key, lost=lost)
+        async with asyncio.timeout(30):
+            while client._scripts.ready(slot_of(key)) is None:  # noqa: ASYNC110  # it tells nobody
+                await asyncio.sleep(0.02)
+        assert await client.script(ECHO, [key], ["after"]) == [key.encode(), b"after"]

@@ -1,8 +1,8 @@
 """Commands to the primaries of a Redis Cluster (or Valkey), one pipelined connection each.
 
 A command goes to the primary that the slot map names. The map follows redirections at once and is read again, in the
-background and from the names in the settings too (resolved anew), after any failure: a cluster whose every pod has a
-new address is found again without a restart.
+background and from the names in the settings too (resolved anew), after any failure and when an idle connection breaks:
+a cluster whose every pod has a new address is found again without a restart, and before somebody asks.
 """
 
 from __future__ import annotations
@@ -54,6 +54,7 @@ class RespCluster:
         self._connecting: dict[Address, asyncio.Task[RespConnection]] = {}
         self._reading: asyncio.Task[None] | None = None
         self._healing: asyncio.Task[None] | None = None
+        self._closed = False
 
     def ready(self, slot: int) -> RespConnection | None:
         """The connection to the slot's primary, when one can be used right now."""
@@ -133,11 +134,13 @@ class RespCluster:
         access = await asyncio.to_thread(credentials, self._settings)
         return await connect(
             *address, tls=self._tls, credentials=access,
-            timeout_seconds=self._settings.timeout_seconds / 2,
+            timeout_seconds=self._settings.timeout_seconds / 2, lost=self.heal,
         )  # fmt: skip
 
     def heal(self) -> None:
-        """Read the slot map in the background until that works once."""
+        """Read the slot map in the background until each primary that it names is reached."""
+        if self._closed:
+            return
         if self._healing is None or self._healing.done():
             self._healing = asyncio.create_task(self._heal(), name="redis-topology")
 
@@ -146,6 +149,8 @@ class RespCluster:
         while True:
             try:
                 await self._read_once()
+                # a map from before a failover names one that is gone
+                await asyncio.gather(*map(self._open, set(self._primaries.values())))
             except (OSError, TimeoutError, RespError) as error:
                 log.debug("redis.away", error=type(error).__name__, detail=str(error)[:300])
                 await asyncio.sleep(pause)
@@ -186,6 +191,7 @@ class RespCluster:
 
     async def close(self) -> None:
         """Close every connection; who still waits gets ``ConnectionLostError``."""
+        self._closed = True
         tasks = [task for task in (self._healing, self._reading, *self._connecting.values()) if task]
         for task in tasks:
             task.cancel()

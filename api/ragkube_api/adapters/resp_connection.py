@@ -47,8 +47,9 @@ class RespConnection(asyncio.Protocol):
     such a server answers what lies in its connections before it learns that another has taken over.
     """
 
-    def __init__(self, host: str, timeout_seconds: float) -> None:
+    def __init__(self, host: str, timeout_seconds: float, lost: Callable[[], None] | None = None) -> None:
         self.host = host
+        self._lost = lost
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout_seconds
         self._reader = hiredis.Reader(replyError=RespError)
@@ -87,7 +88,9 @@ class RespConnection(asyncio.Protocol):
             self.abort("retired")
 
     def abort(self, reason: str) -> None:
-        """Close at once; every waiter fails."""
+        """Close at once; every waiter fails, and ``lost`` is told unless the connection was retired."""
+        if self.usable and self._lost is not None:
+            self._lost()
         self.usable = False
         if self._watch is not None:
             self._watch.cancel()
@@ -168,12 +171,13 @@ async def connect(
     tls: ssl.SSLContext | None,
     credentials: tuple[str, ...],
     timeout_seconds: float,
+    lost: Callable[[], None] | None = None,
 ) -> RespConnection:
-    """A connection that is authenticated. Raises ``OSError``, ``TimeoutError`` or ``RespError``."""
+    """A connection that is authenticated; ``lost`` is called when it breaks. Raises ``OSError``, ``TimeoutError`` or ``RespError``."""
     loop = asyncio.get_running_loop()
     async with asyncio.timeout(timeout_seconds):
         _, connection = await loop.create_connection(
-            lambda: RespConnection(host, timeout_seconds), host, port, ssl=tls
+            lambda: RespConnection(host, timeout_seconds, lost), host, port, ssl=tls
         )
         try:
             if credentials:
