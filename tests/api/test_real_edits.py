@@ -171,6 +171,7 @@ async def test_real_edits_under_query_load_leave_no_stale_answer_and_all_others_
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(4 * 3600)
 @pytest.mark.proves("C4")
 async def test_all_real_edits_over_the_whole_corpus(test_data: Path, tmp_path: Path) -> None:
     counts = await _replayed(tmp_path, test_data, edits=None, documents=None, questions=None)
