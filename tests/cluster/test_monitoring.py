@@ -151,7 +151,7 @@ def test_an_alert_reaches_alertmanager_and_new_rules_need_no_restart(watched: Wa
     patch(monitoring={"objectives": {"dailyCostDollars": 7}})
     files = ("get", "configmap", f"{NAME}-prometheus", "-n", namespace)
     wait_for(lambda: "RagkubeCostHigh" in kubectl(*files, "-o", "yaml"), 30, what="the new rule")
-    patch(paused=True)  # for good: this is the last test of the namespace
+    patch(paused=True)
     wait_for(lambda: condition(kubectl, namespace, "Reconciling", NAME)["reason"] == "Paused", 30)
     kubectl("scale", "deployment", f"{NAME}-api", "-n", namespace, "--replicas=0")
     url = f"http://{NAME}-alertmanager.{namespace}:9093/api/v2/alerts"
@@ -165,3 +165,5 @@ def test_an_alert_reaches_alertmanager_and_new_rules_need_no_restart(watched: Wa
     names = [rule["name"] for group in watched.prometheus("rules")["groups"] for rule in group["rules"]]
     assert "RagkubeCostHigh" in names
     assert pod() == before
+    patch(paused=False)
+    ready(kubectl, namespace, NAME)
