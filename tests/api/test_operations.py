@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -55,16 +57,23 @@ async def test_the_limit_of_requests_at_a_time_is_a_metric(tmp_path: Path) -> No
         assert await app.metric("rag_requests_limit") == 7
 
 
-@pytest.mark.proves("K9", "O1")
-async def test_the_local_latency_leaves_the_wait_for_the_model_out(tmp_path: Path) -> None:
+@asynccontextmanager
+async def with_a_slow_model(directory: Path) -> AsyncIterator[RunningApp]:
+    """Its first answer takes 1.5 s."""
     with running() as llm:
         settings = {"kind": "anthropic", "model": "m", "base_url": llm.url}
-        async with running_app(settings_in(tmp_path, llm=settings)) as app:
+        async with running_app(settings_in(directory, llm=settings)) as app:
             await app.put("a.txt", "The moon is far.")
             llm.script(Behaviour(delay=1.5))
-            await app.ask("How far is the moon?")
-            await app.ask("How far is the moon?")
-            text = (await app.client.get("/metrics")).text
+            yield app
+
+
+@pytest.mark.proves("K9", "O1")
+async def test_the_local_latency_leaves_the_wait_for_the_model_out(tmp_path: Path) -> None:
+    async with with_a_slow_model(tmp_path) as app:
+        await app.ask("How far is the moon?")
+        await app.ask("How far is the moon?")
+        text = (await app.client.get("/metrics")).text
     assert metric_in(text, "rag_local_latency_seconds_count") == 2
     assert metric_in(text, "rag_local_latency_seconds_sum") < 1.5
     assert metric_in(text, "rag_request_latency_seconds_sum", route="/v1/query") >= 1.5
@@ -72,14 +81,10 @@ async def test_the_local_latency_leaves_the_wait_for_the_model_out(tmp_path: Pat
 
 @pytest.mark.proves("K9", "O1")
 async def test_waiting_for_another_askers_model_and_refusals_are_no_local_latency(tmp_path: Path) -> None:
-    with running() as llm:
-        settings = {"kind": "anthropic", "model": "m", "base_url": llm.url}
-        async with running_app(settings_in(tmp_path, llm=settings)) as app:
-            await app.put("a.txt", "The moon is far.")
-            llm.script(Behaviour(delay=1.5))
-            await asyncio.gather(*(app.ask("How far is the moon?") for _ in range(4)))
-            refused = await app.client.post("/v1/query", json={}, headers={"host": "evil.example"})
-            text = (await app.client.get("/metrics")).text
+    async with with_a_slow_model(tmp_path) as app:
+        await asyncio.gather(*(app.ask("How far is the moon?") for _ in range(4)))
+        refused = await app.client.post("/v1/query", json={}, headers={"host": "evil.example"})
+        text = (await app.client.get("/metrics")).text
     assert refused.status_code == 403
     assert metric_in(text, "rag_llm_calls_total") == 1
     assert metric_in(text, "rag_local_latency_seconds_count") == 4

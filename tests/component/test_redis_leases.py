@@ -210,26 +210,6 @@ async def test_a_primary_frozen_through_its_own_failover_serves_nothing_old(
             assert isinstance(said, hiredis.ReplyError) or (said[1], said[5]) == (0, 0), said
 
 
-@pytest.mark.proves("C2", "C4")
-async def test_a_question_to_a_frozen_primary_just_before_it_goes_on_gets_nothing_old(
-    patient_cluster: RedisServers,
-) -> None:
-    cluster = patient_cluster
-    async with replicas(cluster) as (one, idle):
-        lost = cluster.primary_of(TAG)
-        cluster.processes[lost].freeze()
-        try:
-            await asyncio.to_thread(cluster.wait_for_failover, TAG, lost=lost)
-            await until(lambda: reached(one))
-            await write(one)
-            asked = [asyncio.create_task(idle.lookup(TENANT, KEY)) for _ in range(3)]
-            await asyncio.sleep(0.05)  # the questions are on the line
-        finally:
-            cluster.processes[lost].thaw()
-        for lookup in await asyncio.gather(*asked):
-            assert lookup.found is None or not lookup.found.current
-
-
 def answer(line: socket.socket) -> Any:
     reader = hiredis.Reader()
     while (reply := reader.gets()) is False:

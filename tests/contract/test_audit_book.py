@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
 from prometheus_client import generate_latest
 
+from ragkube_api.adapters.memory_audits import MemoryAuditBook
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import AuditBook
 from ragkube_api.services.semantic.budget import TRUST_SECONDS, ErrorBudget
 from ragkube_api.services.semantic.standing import Standing, decode
 from ragkube_api.telemetry import Telemetry
 from support.api import metric_in
+from support.caches import KINDS, backend_of
 
 TENANT, NAME = "acme", "0.2"
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("redis", marks=pytest.mark.component("redis")),
-        pytest.param("valkey", marks=pytest.mark.component("valkey")),
-    ]
-)
+@pytest.fixture(params=KINDS)
 async def book(request: pytest.FixtureRequest) -> AsyncIterator[AuditBook]:
-    if request.param == "memory":
-        from ragkube_api.adapters.memory_audits import MemoryAuditBook
-
-        yield MemoryAuditBook()
-    else:
-        from ragkube_api.adapters.redis_cache import open_redis
-
-        servers = request.getfixturevalue(f"{request.param}_cluster")
-        async with open_redis(servers.settings(prefix=uuid.uuid4().hex)) as backend:
-            yield backend.audits
+    async with backend_of(request) as backend:
+        yield MemoryAuditBook() if backend is None else backend.audits
 
 
 async def test_an_empty_book_has_nothing(book: AuditBook) -> None:

@@ -2,33 +2,20 @@
 
 from __future__ import annotations
 
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
 
+from ragkube_api.adapters.memory_cache import MemorySourceBoard
 from ragkube_api.domain import SourceStatus
 from ragkube_api.ports import SourceBoard
+from support.caches import KINDS, backend_of
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("redis", marks=pytest.mark.component("redis")),
-        pytest.param("valkey", marks=pytest.mark.component("valkey")),
-    ]
-)
+@pytest.fixture(params=KINDS)
 async def board(request: pytest.FixtureRequest) -> AsyncIterator[SourceBoard]:
-    if request.param == "memory":
-        from ragkube_api.adapters.memory_cache import MemorySourceBoard
-
-        yield MemorySourceBoard()
-    else:
-        from ragkube_api.adapters.redis_cache import open_redis
-
-        servers = request.getfixturevalue(f"{request.param}_cluster")
-        async with open_redis(servers.settings(prefix=uuid.uuid4().hex)) as backend:
-            yield backend.sources
+    async with backend_of(request) as backend:
+        yield MemorySourceBoard() if backend is None else backend.sources
 
 
 async def test_an_empty_board_is_empty(board: SourceBoard) -> None:

@@ -4,33 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import time
-import uuid
 from collections.abc import AsyncIterator
 
 import pytest
 
+from ragkube_api.adapters.local_level import MemoryValueCache
 from ragkube_api.ports import ValueCache
-from support.caches import digest
+from support.caches import KINDS, backend_of, digest
 
 
-@pytest.fixture(
-    params=[
-        "memory",
-        pytest.param("redis", marks=pytest.mark.component("redis")),
-        pytest.param("valkey", marks=pytest.mark.component("valkey")),
-    ]
-)
+@pytest.fixture(params=KINDS)
 async def cache(request: pytest.FixtureRequest) -> AsyncIterator[ValueCache]:
-    if request.param == "memory":
-        from ragkube_api.adapters.local_level import MemoryValueCache
-
-        yield MemoryValueCache(max_entries=100, max_bytes=1 << 20, clock=time.monotonic)
-        return
-    from ragkube_api.adapters.redis_cache import open_redis
-
-    servers = request.getfixturevalue(f"{request.param}_cluster")
-    async with open_redis(servers.settings(prefix=uuid.uuid4().hex)) as backend:
-        yield backend.values
+    async with backend_of(request) as backend:
+        yield (
+            MemoryValueCache(max_entries=100, max_bytes=1 << 20, clock=time.monotonic)
+            if backend is None
+            else backend.values
+        )
 
 
 @pytest.mark.proves("C3")

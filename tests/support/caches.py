@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from hashlib import sha256
-from typing import Any
+from typing import Any, Final
 
+import pytest
+
+from ragkube_api.adapters.redis_cache import RedisBackend, open_redis
 from ragkube_api.domain import About, Cached, Key, Lifetime
 from ragkube_api.ports import FencedCache
 from ragkube_api.settings import LocalLevel, RedisCacheBackend
@@ -67,8 +71,6 @@ async def opened(
     damaged: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Any]:
     """A cache over Redis; leases are short, so that tests that let one run out are."""
-    from ragkube_api.adapters.redis_cache import open_redis
-
     async with open_redis(
         where,
         local=LocalLevel(max_entries=entries),
@@ -88,3 +90,22 @@ class Alternating:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(next(self._turns), name)
+
+
+KINDS: Final = [
+    "memory",
+    pytest.param("redis", marks=pytest.mark.component("redis")),
+    pytest.param("valkey", marks=pytest.mark.component("valkey")),
+]
+"""Parameters of a fixture that opens the adapters of a port one after the other."""
+
+
+@asynccontextmanager
+async def backend_of(request: pytest.FixtureRequest) -> AsyncIterator[RedisBackend | None]:
+    """The adapters on the servers that a parameter of ``KINDS`` names, empty; None for those in memory."""
+    if request.param == "memory":
+        yield None
+        return
+    servers = request.getfixturevalue(f"{request.param}_cluster")
+    async with open_redis(servers.settings(prefix=uuid.uuid4().hex)) as backend:
+        yield backend
