@@ -15,6 +15,7 @@ import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import product
 from typing import Any, Final, Protocol, TextIO, cast
 
 import orjson
@@ -75,6 +76,9 @@ _LOGGED = "(logged)"
 _LATENCY = (
     0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60,
 )  # fmt: skip
+_MODEL_LATENCY = (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 30, 60, 120)
+_LEVELS = ("l1", "redis")
+_FAILURES = ("500", "502", "503", "504")
 _TRACEPARENT = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(-.*)?")
 
 
@@ -97,6 +101,7 @@ class Telemetry:
         self._declare_semantic(registry)
         self._declare_models(registry)
         self._declare_documents(registry)
+        self._start_at_zero()
         ProcessCollector(registry=registry)
 
     def _declare_requests(self, registry: CollectorRegistry) -> None:
@@ -184,6 +189,10 @@ class Telemetry:
         self.llm_cost = Counter(
             "rag_llm_cost_dollars", "Cost of the calls in US dollars.", ["model"], registry=registry
         )
+        self.llm_latency = Histogram(
+            "rag_llm_latency_seconds", "Time of a call of a language model, failed ones too.", ["model"],
+            buckets=_MODEL_LATENCY, registry=registry,
+        )  # fmt: skip
         self.degraded = Counter(
             "rag_degraded_answers_total", "Answers given without a part that was away.", ["reason"],
             registry=registry,
@@ -206,6 +215,35 @@ class Telemetry:
             "rag_api_keys", "Hashed API keys in the keys file, and lines that are wrong.", ["state"],
             registry=registry,
         )  # fmt: skip
+
+    def _start_at_zero(self) -> None:
+        """``rate()`` sees no increase of a series that begins at 1: the first failure would be missed."""
+        for status in ("200", *_FAILURES):
+            self.requests.labels("/v1/query", "POST", status)
+        for kind in ("exact", "embedding", "retrieval", "document"):
+            self.cache_misses.labels(kind)
+        for level, kind in product(_LEVELS, ("exact", "semantic", "embedding", "retrieval", "document")):
+            self.cache_hits.labels(level, kind)
+        for counter, values in (
+            (self.cache_errors, ("unavailable", "corrupt", "oversized")),
+            (self.cache_validations, ("held", "changed")),
+            (self.cache_flights, ("led", "joined")),
+            (self.cache_refreshes, ("early", "stale")),
+            (self.semantic_proposals, ("served", "recalled", "withheld")),
+            (self.degraded, ("llm-unavailable", "cache-unavailable", "embedder-unavailable")),
+            (self.documents_indexed, ("created", "replaced", "unchanged", "deleted", "failed")),
+        ):
+            for value in values:
+                counter.labels(value)
+
+    def expect_model(self, model: str) -> None:
+        """Calls of this model will be counted: its series begin at zero."""
+        for outcome in ("ok", "incomplete", "unavailable"):
+            self.llm_calls.labels(model, outcome)
+        for direction in ("input", "output"):
+            self.llm_tokens.labels(model, direction)
+        self.llm_cost.labels(model)
+        self.llm_latency.labels(model)
 
     def _request_line(self, fields: Mapping[str, Any], *, quiet: bool) -> None:
         write = self.log.debug if quiet else self.log.info

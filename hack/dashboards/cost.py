@@ -65,6 +65,7 @@ def _money() -> list[object]:
 
 def _model() -> list[object]:
     tokens, calls = SCOPE.metric("rag_llm_tokens_total"), SCOPE.metric("rag_llm_calls_total")
+    latency = SCOPE.metric("rag_llm_latency_seconds_bucket")
     return [
         graph(
             "Tokens",
@@ -79,5 +80,17 @@ def _model() -> list[object]:
             "A second, by model and outcome.",
             query(f"sum by (model, outcome) (rate({calls}{CURRENT}))", "{{model}} {{outcome}}"),
             stacked=True,
+        ),
+        graph(
+            "Time of a call",
+            "s",
+            "95th percentile and median, by model; failed calls too.",
+            *(
+                query(
+                    f"histogram_quantile({share}, sum by (model, le) (rate({latency}{CURRENT})))",
+                    f"{{{{model}}}} {name}",
+                )
+                for share, name in ((0.95, "p95"), (0.5, "median"))
+            ),
         ),
     ]

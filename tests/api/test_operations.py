@@ -68,6 +68,30 @@ async def with_a_slow_model(directory: Path) -> AsyncIterator[RunningApp]:
             yield app
 
 
+@pytest.mark.proves("O1")
+async def test_failures_are_counted_from_zero_so_that_a_rate_sees_the_first(tmp_path: Path) -> None:
+    llm = {"kind": "anthropic", "model": "m", "base_url": "http://127.0.0.1:9"}
+    async with running_app(settings_in(tmp_path, llm=llm)) as app:
+        text = (await app.client.get("/metrics")).text
+    for series in (
+        'rag_requests_total{method="POST",route="/v1/query",status="500"} 0.0',
+        'rag_llm_calls_total{model="m",outcome="unavailable"} 0.0',
+        'rag_degraded_answers_total{reason="llm-unavailable"} 0.0',
+        'rag_cache_errors_total{reason="unavailable"} 0.0',
+        'rag_documents_indexed_total{outcome="failed"} 0.0',
+    ):
+        assert series in text.splitlines()
+
+
+@pytest.mark.proves("O1")
+async def test_the_time_of_the_model_is_a_metric_of_its_own(tmp_path: Path) -> None:
+    async with with_a_slow_model(tmp_path) as app:
+        await app.ask("How far is the moon?")
+        text = (await app.client.get("/metrics")).text
+    assert metric_in(text, "rag_llm_latency_seconds_count", model="m") == 1
+    assert metric_in(text, "rag_llm_latency_seconds_sum", model="m") >= 1.5
+
+
 @pytest.mark.proves("K9", "O1")
 async def test_the_local_latency_leaves_the_wait_for_the_model_out(tmp_path: Path) -> None:
     async with with_a_slow_model(tmp_path) as app:

@@ -30,6 +30,8 @@ class Writer:
         self._fallback = fallback
         self._timeout = timeout_seconds
         self._telemetry = telemetry
+        for model in filter(None, {answerer.default_model, *answerer.allowed_models}):
+            telemetry.expect_model(model)
 
     @property
     def revision(self) -> str:
@@ -73,6 +75,7 @@ class Writer:
             )
         except LLMUnavailableError:
             self._telemetry.llm_calls.labels(model or "", "unavailable").inc()
+            self._telemetry.llm_latency.labels(model or "").observe(time.perf_counter() - started)
             raise
         if generation.answerer == "llm":
             self._record(generation, time.perf_counter() - started)
@@ -82,6 +85,7 @@ class Writer:
         telemetry, model, usage = self._telemetry, generation.model or "", generation.usage
         outcome = "ok" if generation.complete else "incomplete"
         telemetry.llm_calls.labels(model, outcome).inc()
+        telemetry.llm_latency.labels(model).observe(seconds)
         telemetry.llm_tokens.labels(model, "input").inc(usage.input_tokens)
         telemetry.llm_tokens.labels(model, "output").inc(usage.output_tokens)
         telemetry.llm_cost.labels(model).inc(generation.cost_usd)

@@ -30,7 +30,7 @@ class Record(StrEnum):
     LOCAL_P95 = "ragkube:local_latency_p95:clamped"
     """Per deployment: seconds of a request without the model; 0 without traffic, at most 10."""
     SCALING_P95 = "ragkube:local_latency_p95:busy"
-    """Per deployment: LOCAL_P95 while its pods are busy, else 0: more pods cure slowness only where there is work."""
+    """Per deployment: the clamped local latency while its pods are busy, else 0: more pods cure slowness only where there is work."""
     SATURATION = "ragkube:saturation:ratio"
     """Per pod: requests being answered over the limit of requests at a time."""
     REQUESTS = "ragkube:requests:rate5m"
