@@ -6,8 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import anthropic
@@ -17,6 +15,7 @@ import structlog
 from anthropic.types import DocumentBlockParam, Message, MessageParam, TextBlock, TextBlockParam
 
 from ragkube_api import model_time
+from ragkube_api.adapters import retry_after
 from ragkube_api.domain import Citation, Generation, Passage, Usage
 from ragkube_api.errors import LLMUnavailableError
 from ragkube_api.settings import AnthropicLLM, ModelPrice
@@ -277,16 +276,7 @@ def _pause(error: Exception, left: float) -> bool | float:
 def _retry_after(error: Exception) -> float | None:
     if not isinstance(error, anthropic.APIStatusError):
         return None
-    value = error.response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
+    return retry_after.seconds_of(error.response.headers.get("retry-after", ""))
 
 
 def _unavailable(error: Exception, model: str) -> LLMUnavailableError:

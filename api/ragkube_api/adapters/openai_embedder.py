@@ -7,14 +7,13 @@ import random
 from asyncio import sleep
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
-from email.utils import parsedate_to_datetime
 from typing import Any
 
 import httpx2
 import numpy as np
 import structlog
 
+from ragkube_api.adapters import retry_after
 from ragkube_api.domain import Vectors
 from ragkube_api.errors import EmbedderUnavailableError
 from ragkube_api.settings import OpenAIEmbedding
@@ -90,7 +89,7 @@ class OpenAIEmbedder:
                 if response.is_success:
                     return response
                 problem, cause = f"the embedding server answers {response.status_code}", response.text[:200]
-                wait = _retry_after(response)
+                wait = retry_after.seconds_of(response.headers.get("retry-after", ""))
                 if response.status_code not in _RETRIED:
                     _log.warning("embedder.refused", status=response.status_code, detail=cause)
                     raise EmbedderUnavailableError(problem)
@@ -131,19 +130,6 @@ def _embeddings_url(url: str) -> str:
     if url.endswith("/embeddings"):
         return url
     return f"{url}/embeddings" if url.endswith("/v1") else f"{url}/v1/embeddings"
-
-
-def _retry_after(response: httpx2.Response) -> float | None:
-    value = response.headers.get("retry-after", "").strip()
-    try:
-        return max(0.0, float(value))
-    except ValueError:
-        pass
-    try:
-        moment = parsedate_to_datetime(value)
-    except ValueError:
-        return None
-    return max(0.0, (moment.astimezone(UTC) - datetime.now(UTC)).total_seconds())
 
 
 def _pause(attempt: int, wait: float | None) -> float:
