@@ -10,9 +10,11 @@ from pathlib import Path
 from prometheus_client.metrics import MetricWrapperBase
 
 from ragkube_api.loop_metrics import LoopCounter, LoopHistogram
+from ragkube_api.telemetry import EVENTS as LOG_EVENTS
 from ragkube_api.telemetry import Telemetry
-from ragkube_operator.explanations import EXPLANATIONS
+from ragkube_operator.explanations import CONDITIONS, EVENTS, EXPLANATIONS
 from ragkube_operator.metrics import Metrics
+from ragkube_operator.options import VARIABLES
 from ragkube_operator.render.rules import Alert, Goals, Record, Scope, groups, operator_groups
 from ragkube_operator.render.rules.names import SLO_WINDOWS
 
@@ -27,6 +29,32 @@ def reasons() -> str:
     """Every reason of a condition."""
     rows = [(f"`{reason.value}`", *EXPLANATIONS[reason]) for reason in EXPLANATIONS]
     return table(("reason", "of", "what it means", "what to do"), rows)
+
+
+def conditions() -> str:
+    """Every condition."""
+    rows = ((f"`{name}`", *meanings) for name, meanings in CONDITIONS.items())
+    return table(("condition", "True means", "False means"), rows)
+
+
+def events() -> str:
+    """Every Kubernetes event."""
+    rows = [(f"`{name}`", *told) for name, told in EVENTS.items()]
+    trouble = "a reason above that asks for action", "Warning", "once, when a condition takes that reason"
+    healed = "a reason above that asks for none", "Normal", "when a condition took it after one that did"
+    return table(("event", "type", "when"), [*rows, trouble, healed])
+
+
+def log_events() -> str:
+    """Every event of the API's log."""
+    rows = ((f"`{name}`", text) for name, text in LOG_EVENTS.items())
+    return table(("event", "meaning, and its fields"), rows)
+
+
+def operator_settings() -> str:
+    """Every variable that the operator reads."""
+    rows = ((f"`{name}`", *variable) for name, variable in VARIABLES.items())
+    return table(("variable", "default", "what it sets"), rows)
 
 
 def _row(metric: MetricWrapperBase | LoopCounter | LoopHistogram) -> tuple[str, ...]:
@@ -80,7 +108,11 @@ def alerts() -> str:
 
 
 TABLES: dict[str, Callable[[], str]] = {
+    "conditions": conditions,
     "reasons": reasons,
+    "events": events,
+    "log events": log_events,
+    "operator settings": operator_settings,
     "operator metrics": operator_metrics,
     "api metrics": api_metrics,
     "recorded series": recorded_series,

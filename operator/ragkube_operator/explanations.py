@@ -2,9 +2,62 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from ragkube_operator.status import Reason
+
+CONDITIONS: Final[dict[str, tuple[str, str]]] = {
+    "Ready": (
+        "every part below is ready",
+        "`message` names the first part that is not, and why",
+    ),
+    "Reconciling": (
+        "something is under way and needs no help",
+        "everything is as the spec says, or nothing can go on",
+    ),
+    "Stalled": (
+        "nothing goes on until somebody changes something; `message` says what",
+        "nothing stands in the way",
+    ),
+    "SecretsReady": (
+        "every Secret that the spec names has the key that it names",
+        "one is missing: the API is not started, or stays as it was, until it is there",
+    ),
+    "CacheReady": (
+        "the Redis Cluster serves every slot and every primary has its replicas; or the external one answers; or no cache is wanted",
+        "the API answers without a cache until then",
+    ),
+    "VectorStoreReady": (
+        "every Weaviate pod is ready, or the external Weaviate answers over REST and gRPC",
+        "documents and questions are refused with 503 until then",
+    ),
+    "APIReady": (
+        "all API pods run the current spec and are ready",
+        "some do not yet",
+    ),
+    "SourcesReady": (
+        "the worker that follows `spec.documents.sources` runs; absent without sources",
+        "documents that come by themselves are late",
+    ),
+    "ScalingReady": (
+        "the autoscaler works; the message names its engine and limits; absent while `spec.autoscaling` is off",
+        "the number of pods stays as it is, and the message says which metric or API is missing. Questions are answered meanwhile: `Ready` does not wait for it",
+    ),
+    "MonitoringReady": (
+        "Prometheus, Alertmanager, Grafana and the Redis exporter run; or an existing Prometheus has what it needs; absent with `monitoring.type: None`",
+        "metrics, alerts or dashboards are missing. Questions are answered all the same: `Ready` does not wait for it",
+    ),
+}
+"""What True and False of each condition mean."""
+EVENTS: Final[dict[str, tuple[str, str]]] = {
+    "Ready": ("Normal", "everything became ready"),
+    "RedisClusterFormed": ("Normal", "the Redis Cluster became whole for the first time"),
+    "RedisClusterHealed": ("Normal", "the Redis Cluster became whole again"),
+    "RedisClusterHealing": ("Warning", "pods of a whole Redis Cluster were lost"),
+    "PodReplaced": ("Normal", "Redis nodes that cannot come back were struck from the cluster"),
+    "SecretFound": ("Normal", "a missing Secret appeared"),
+}
+"""Events that are not named after a condition's reason: type, and when they are written."""
 
 
 class Explanation(NamedTuple):

@@ -9,11 +9,59 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from ragkube_operator.errors import ConfigurationError
 
 LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
 LEASE_NAME = "ragkube-operator"
+
+
+class Variable(NamedTuple):
+    """In Markdown, for the docs; ``default`` is a value in backquotes, or words."""
+
+    default: str
+    meaning: str
+
+
+VARIABLES: Final[dict[str, Variable]] = {
+    "RAGKUBE_NAMESPACES": Variable(
+        "empty: all",
+        "namespaces to serve, with commas between. Bind the rights of the ClusterRole in these namespaces only",
+    ),
+    "RAGKUBE_API_IMAGE": Variable(
+        "`ragkube/api:VERSION`",
+        "image of API and workers for resources that name none, decided when a resource is first seen and kept in its `status.apiImage`",
+    ),
+    "RAGKUBE_LOG_LEVEL": Variable(
+        "`info`",
+        "`debug`, `info`, `warning` or `error`; logs are one JSON object a line",
+    ),
+    "RAGKUBE_LEASE": Variable(
+        "the pod's namespace and `ragkube-operator`; outside a cluster `none`",
+        "`NAMESPACE/NAME` of the Lease; `none` works without one: then run one instance only",
+    ),
+    "RAGKUBE_POD_NAME": Variable(
+        "host name and process id",
+        "who holds the Lease; the name of the pod, so that its next container may go on at once",
+    ),
+    "RAGKUBE_HEALTH_ADDRESS": Variable(
+        "`0.0.0.0:8081`",
+        "`/healthz` and `/readyz` for the kubelet",
+    ),
+    "RAGKUBE_METRICS_ADDRESS": Variable(
+        "`0.0.0.0:9090`",
+        "`/metrics` for Prometheus",
+    ),
+    "RAGKUBE_KUBECONFIG": Variable(
+        "empty: the pod's ServiceAccount",
+        "a kubeconfig, for an operator that runs outside the cluster",
+    ),
+    "RAGKUBE_KUBE_CONTEXT": Variable(
+        "the current one",
+        "context of that kubeconfig",
+    ),
+}
 _POD_NAMESPACE = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
 
 

@@ -16,8 +16,8 @@ import pytest
 from ragkube_operator.cli_deployment import age, steps
 from ragkube_operator.cli_logs import merged
 from ragkube_operator.cli_top import parse, quantile
-from ragkube_operator.explanations import EXPLANATIONS
-from ragkube_operator.status import TROUBLE, Reason
+from ragkube_operator.explanations import CONDITIONS, EXPLANATIONS
+from ragkube_operator.status import PARTS, TROUBLE, Reason
 from support.command import REPOSITORY, Command, Start, Write
 
 Answers = dict[str, Any]
@@ -292,6 +292,7 @@ def test_ask_goes_through_a_forwarded_port_with_the_key_of_the_secret(
 @pytest.mark.proves("K4")
 def test_every_reason_is_explained_and_every_trouble_has_a_next_step() -> None:
     assert set(EXPLANATIONS) == set(Reason)
+    assert set(CONDITIONS) == {"Ready", "Reconciling", "Stalled", *PARTS}
     assert all(EXPLANATIONS[reason].meaning for reason in Reason)
     without = {reason for reason in TROUBLE if not EXPLANATIONS[reason].step}
     assert not without

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import inspect
 import re
+from collections import UserDict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ragkube_operator import __main__ as program
-from ragkube_operator import options as settings_module
 from ragkube_operator.errors import ConfigurationError
 from ragkube_operator.handlers import finished, owner_key, resource_key, settings, settled
 from ragkube_operator.kube import Credentials
 from ragkube_operator.metrics import Metrics
-from ragkube_operator.options import LeaseRef, Options
+from ragkube_operator.options import VARIABLES, LeaseRef, Options, operator_version
 from ragkube_operator.reconciler import Key
 from ragkube_operator.redis_client import Access
 
@@ -61,10 +60,37 @@ def test_a_wrong_variable_ends_the_process_with_a_sentence(
     assert capsys.readouterr().err.startswith("ragkube-operator: RAGKUBE_LOG_LEVEL is 'loud'")
 
 
-def test_every_variable_and_metric_is_documented(repository: Path) -> None:
+class Asked(UserDict[str, str]):
+    """An environment that knows what was looked up in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: set[str] = set()
+
+    def get(self, key: str, default: Any = None) -> Any:
+        self.names.add(key)
+        return super().get(key, default)
+
+
+def test_every_variable_that_is_read_is_documented() -> None:
+    environment = Asked()
+    Options.read(environment)
+    assert environment.names == set(VARIABLES)
+
+
+def test_documented_defaults_are_the_defaults() -> None:
+    values = {
+        name: variable.default.strip("`")
+        for name, variable in VARIABLES.items()
+        if variable.default.startswith("`")
+    }
+    values["RAGKUBE_API_IMAGE"] = values["RAGKUBE_API_IMAGE"].replace("VERSION", operator_version())
+    assert len(values) == 4
+    assert Options.read(values) == Options.read({})
+
+
+def test_every_metric_is_documented(repository: Path) -> None:
     text = (repository / "docs" / "operator.md").read_text()
-    variables = set(re.findall(r'"(RAGKUBE_\w+)"', inspect.getsource(settings_module)))
-    assert set(re.findall(r"^\| `(RAGKUBE_\w+)`", text, flags=re.MULTILINE)) == variables
     families = {family.name: family.type for family in Metrics().registry.collect()}
     ours = {name for name in families if name.startswith("ragkube_operator_")}
     exposed = {f"{name}_total" if families[name] == "counter" else name for name in ours}

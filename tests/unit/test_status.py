@@ -10,6 +10,7 @@ import pytest
 
 from ragkube_operator import status
 from ragkube_operator.crd.status import RagDeploymentStatus
+from ragkube_operator.explanations import EVENTS
 from ragkube_operator.status import PARTS, TROUBLE, Facts, Part, Reason
 
 NOW, LATER = "2026-01-01T00:00:00Z", "2026-01-01T00:01:00Z"
@@ -99,7 +100,9 @@ def test_the_status_fits_the_schema() -> None:
 def told(before: dict[str, Part], after: dict[str, Part]) -> list[tuple[str, str]]:
     old = status.build(Facts(1, before, fields=FIELDS), {}, NOW)
     new = status.build(Facts(1, after, fields=FIELDS), old, LATER)
-    return [(event.kind, event.reason) for event in status.events(new, old)]
+    found = [(event.kind, event.reason) for event in status.events(new, old)]
+    assert all(name in set(Reason) or EVENTS[name][0] == kind for kind, name in found)
+    return found
 
 
 @pytest.mark.proves("K4")
