@@ -9,6 +9,7 @@ from pathlib import Path
 
 from prometheus_client.metrics import MetricWrapperBase
 
+import footprint
 from ragkube_api.loop_metrics import LoopCounter, LoopHistogram
 from ragkube_api.telemetry import EVENTS as LOG_EVENTS
 from ragkube_api.telemetry import Telemetry
@@ -55,6 +56,11 @@ def operator_settings() -> str:
     """Every variable that the operator reads."""
     rows = ((f"`{name}`", *variable) for name, variable in VARIABLES.items())
     return table(("variable", "default", "what it sets"), rows)
+
+
+def footprint_of_the_minimal_sample() -> str:
+    """What its pods ask for."""
+    return table(("part", "pods", "CPU of each", "memory of each"), footprint.rows())
 
 
 def _row(metric: MetricWrapperBase | LoopCounter | LoopHistogram) -> tuple[str, ...]:
@@ -117,6 +123,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "api metrics": api_metrics,
     "recorded series": recorded_series,
     "alerts": alerts,
+    "footprint": footprint_of_the_minimal_sample,
 }
 
 

@@ -14,6 +14,7 @@ import yaml
 from prometheus_client import Metric
 from typer.testing import CliRunner
 
+import footprint
 from ragkube_api import auth, errors
 from ragkube_api.errors import RagkubeError
 from ragkube_api.telemetry import EVENTS, Telemetry
@@ -112,6 +113,12 @@ def links(page: Path) -> Iterator[str]:
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     local = [link for link in links(page) if not link.startswith(("http:", "https:"))]
     assert [link for link in local if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_says_what_the_minimal_sample_asks_for() -> None:
+    cores, memory = footprint.total()
+    text = " ".join((REPOSITORY / "README.md").read_text().split())
+    assert f"asks for {cores.normalize()} CPU and {memory.normalize()} GiB of memory in all" in text
 
 
 def test_every_page_is_in_the_index() -> None:
