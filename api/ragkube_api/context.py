@@ -8,6 +8,7 @@ from ragkube_api.auth import Authenticator
 from ragkube_api.ports import (
     Answerer,
     AuditBook,
+    CountBoard,
     Embedder,
     FencedCache,
     Flights,
@@ -24,6 +25,7 @@ from ragkube_api.services.health import Health
 from ragkube_api.services.ingestion import Ingestion
 from ragkube_api.services.limits import Limiter, Reservations
 from ragkube_api.services.sources import SourceSync
+from ragkube_api.services.totals import DeploymentCounts
 from ragkube_api.settings import Settings
 from ragkube_api.telemetry import Telemetry
 
@@ -45,6 +47,7 @@ class Backends:
     flights: Flights
     board: SourceBoard
     audits: AuditBook
+    counts: CountBoard
     reservations: Reservations | None = None
     verifier: Verifier | None = None
     telemetry: Telemetry = field(default_factory=Telemetry)
@@ -61,6 +64,7 @@ class Runtime:
     answering: Answering
     asked: AskedQuestions
     cache_operations: CacheOperations
+    counts: DeploymentCounts
     cards: DocumentCards
     ingestion: Ingestion
     sources: SourceSync

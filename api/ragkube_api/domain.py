@@ -239,6 +239,19 @@ class LevelStatistics:
 
 
 @dataclass(frozen=True, slots=True)
+class Totals:
+    """Sums over all replicas since ``since`` (seconds since 1970), of those that have ended too.
+
+    They lack at most what ``replicas`` of them, those that were heard of lately, counted in the last ``age_seconds``.
+    """
+
+    since: float
+    replicas: int
+    age_seconds: float
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Asked:
     """A question that no exact entry answers, and what a paraphrase's answer may be judged by.
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from typing import Final, Protocol
 
 from ragkube_api.domain import (
     About,
@@ -28,8 +28,12 @@ from ragkube_api.domain import (
     SearchQuery,
     Selector,
     SourceStatus,
+    Totals,
     Vectors,
 )
+
+HEARD_SECONDS: Final = 30.0
+"""A replica that did not hand over its counts for so long has ended."""
 
 
 class VectorStore(Protocol):
@@ -247,6 +251,19 @@ class AuditBook(Protocol):
 
         Whether that was done, and what is there then. When it raises, it may have been done all the same.
         """
+
+
+class CountBoard(Protocol):
+    """Sums of what all replicas counted. Raises ``CacheUnavailableError``."""
+
+    async def add(self, replica: str, number: int, counts: Mapping[str, int], *, last: bool = False) -> None:
+        """Add what a replica counted since its ``number`` before; the same number twice counts once.
+
+        ``last``: the replica ends. Others count as replicas until they were not heard of for ``HEARD_SECONDS``.
+        """
+
+    async def read(self) -> Totals:
+        """What was added."""
 
 
 class SourceBoard(Protocol):

@@ -57,6 +57,9 @@ async def _main(settings: Settings, listener: socket.socket, output: LogOutput, 
             await stack.enter_async_context(_in_background(runtime, runtime.sources.run(), "source_failed"))
         if not worker:
             await stack.enter_async_context(_in_background(runtime, runtime.asked.run(), "asked_not_counted"))
+            await stack.enter_async_context(
+                _in_background(runtime, runtime.counts.run(), "counts_not_shared")
+            )
         app = create_worker_app(runtime) if worker else create_app(runtime)
 
         def started() -> None:

@@ -14,6 +14,7 @@ from ragkube_api.context import Backends, Runtime
 from ragkube_api.ports import (
     Answerer,
     AuditBook,
+    CountBoard,
     Embedder,
     FencedCache,
     Flights,
@@ -39,6 +40,7 @@ from ragkube_api.services.semantic.gates import Gates
 from ragkube_api.services.semantic.index import QuestionIndex
 from ragkube_api.services.semantic.proposer import Proposer
 from ragkube_api.services.sources import SourceSync
+from ragkube_api.services.totals import DeploymentCounts
 from ragkube_api.services.writing import Writer
 from ragkube_api.telemetry import Telemetry
 
@@ -85,6 +87,7 @@ def assemble(settings: s.Settings, backends: Backends, stack: AsyncExitStack) ->
         answering=answering,
         asked=AskedQuestions(backends.cache, settings.retrieval),
         cache_operations=CacheOperations(backends.cache, answering, telemetry),
+        counts=DeploymentCounts(backends.counts, telemetry),
         cards=DocumentCards(
             backends.store,
             backends.cache if settings.cache.enabled else None,
@@ -274,11 +277,13 @@ def _reranked(store: VectorStore, stack: AsyncExitStack) -> VectorStore:
 async def _caches(
     settings: s.Settings, telemetry: Telemetry, stack: AsyncExitStack
 ) -> tuple[
-    FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, AuditBook, Reservations | None
+    FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, AuditBook, CountBoard,
+    Reservations | None,
 ]:  # fmt: skip
     from ragkube_api.adapters.local_level import MemoryValueCache
     from ragkube_api.adapters.memory_audits import MemoryAuditBook
     from ragkube_api.adapters.memory_cache import MemoryCache, MemorySourceBoard
+    from ragkube_api.adapters.memory_counts import MemoryCountBoard
     from ragkube_api.adapters.memory_flights import MemoryFlights
 
     local = settings.cache.local
@@ -287,7 +292,8 @@ async def _caches(
         case s.MemoryCacheBackend():
             cache = MemoryCache(max_entries=local.max_entries, max_bytes=local.max_bytes)
             return (
-                cache, values, None, MemoryFlights(), MemorySourceBoard(), MemoryAuditBook(), None,
+                cache, values, None, MemoryFlights(), MemorySourceBoard(), MemoryAuditBook(),
+                MemoryCountBoard(), None,
             )  # fmt: skip
         case s.RedisCacheBackend() as backend:
             from ragkube_api.adapters.redis_cache import open_redis
@@ -298,7 +304,7 @@ async def _caches(
             )  # fmt: skip
             redis = await stack.enter_async_context(opening)
             return (
-                redis.cache, values, redis.values, redis.flights, redis.sources, redis.audits,
+                redis.cache, values, redis.values, redis.flights, redis.sources, redis.audits, redis.counts,
                 redis.reservations,
             )  # fmt: skip
         case _ as never:

@@ -25,16 +25,27 @@ class LevelBody(_Body):
 
 
 class CountBody(_Body):
-    """A counter of the replica, by its labels as in the metrics."""
+    """A counter, by its labels as in the metrics."""
 
     labels: dict[str, str]
     count: int
 
 
 class ReplicaBody(_Body):
-    """What one replica counted since it began, over all tenants; the metrics have the sum over all replicas."""
+    """What the replica that answered counted since it began, over all tenants."""
 
     name: str
+    hits: list[CountBody]
+    misses: list[CountBody]
+    errors: list[CountBody]
+
+
+class DeploymentBody(_Body):
+    """What all replicas counted, those that have ended too, over all tenants."""
+
+    replicas: int = Field(description="Those that were heard of in the last 30 seconds.")
+    since: datetime = Field(description="Nothing earlier is in the sums.")
+    age_s: float = Field(description="The sums lack at most what a replica counted in so many seconds.")
     hits: list[CountBody]
     misses: list[CountBody]
     errors: list[CountBody]
@@ -46,6 +57,7 @@ class CacheStatisticsBody(_Body):
     enabled: bool
     tenant: str
     levels: list[LevelBody]
+    deployment: DeploymentBody
     replica: ReplicaBody
 
 

@@ -1,6 +1,7 @@
 """Speed of cached answers, one server core: ratios of figures from the same run, medians of interleaved rounds.
 
 python -m bench.cache [--rounds N] [--seconds S] [--answers N] [--parts speed miss memory processes]
+    [--rows redis semantic litellm]   of the part speed, beside L1, the bare application and the ordinary handler
 
 Server on one core, load generator, Redis Cluster, Weaviate and the Messages API on the other.
 """
@@ -15,13 +16,20 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from bench import cache_litellm
 from bench.cache_load import Figures, Target, flood, generator, paced
+from bench.cache_semantic import Paraphrases
 from bench.cache_servers import LOAD_CORE, Server, World, open_world
 from bench.datasets import REPOSITORY
 
 PARTS = ("speed", "miss", "memory", "processes")
+ROWS = ("redis", "semantic", "litellm")
+BARE, ORDINARY, LITELLM = "bare ASGI", "FastAPI + pydantic + redis-py", "LiteLLM proxy with Redis"
+FROM_L1, FROM_REDIS = "ours from L1", "ours from Redis"
+HALF_LOAD = (FROM_L1, FROM_REDIS)
 QUESTIONS = 100
 
 
@@ -43,39 +51,87 @@ def filled(server: Server, asked: Sequence[bytes]) -> Server:
     return server
 
 
-def speed(world: World, rounds: int, seconds: float) -> None:
+@dataclass(frozen=True)
+class Entrant:
+    """A server, and what it is asked in the next run."""
+
+    server: Server
+    target: Callable[[], Target]
+
+
+def speed(world: World, rounds: int, seconds: float, chosen: Sequence[str]) -> None:
     """Every server in turn, several times."""
     asked = bodies(QUESTIONS)
-    ours = {
-        "ours from L1": filled(world.ragkube("level-one", local=10_000).start(), asked),
-        "ours from Redis": filled(world.ragkube("redis-only", local=0).start(), asked),
-    }
-    answer = ours["ours from L1"].ask(asked[0])
-    references = {
-        "bare ASGI": world.reference("bare", answer).start("/", any_status=True),
-        "FastAPI + pydantic + redis-py": world.reference("ordinary", answer).start("/", any_status=True),
-    }
-    servers = {**references, **ours}
-    targets = {name: server.target(asked) for name, server in servers.items()}
-    for name, server in ours.items():
-        report = json.loads(server.ask(asked[1]))["cache"]
-        print(f"{name}: a hit is {len(answer):,} bytes, served from {report['level']}")
+    entrants, answer = ours(world, asked, chosen)
+    entrants = {**references(world, asked, answer, chosen), **entrants}
+    paraphrases = None
+    if "semantic" in chosen:
+        paraphrases = Paraphrases(world)
+        entrants["ours, a paraphrase that was asked before"] = Entrant(paraphrases.server, paraphrases.seen)
+        unseen = partial(paraphrases.unseen, seconds)
+        entrants["ours, a paraphrase that was never asked"] = Entrant(paraphrases.server, unseen)
+        paraphrases.served()
     rows = measured(
-        servers,
-        targets,
-        rounds,
-        lambda target: flood(target, seconds, core=LOAD_CORE, folder=world.folder),
+        entrants, rounds, lambda target: flood(target, seconds, core=LOAD_CORE, folder=world.folder)
     )
     tell(rows)
-    for name in ours:
-        half = statistics.median(one.rate for one in rows[name]) / 2
-        late = [paced(targets[name], half, seconds, core=LOAD_CORE) for _ in range(rounds)]
-        p50, p99 = (statistics.median(values) for values in zip(*((f.p50, f.p99) for f in late), strict=True))
+    if paraphrases is not None:
+        what = ", ".join(f"{name} {count:,.0f}" for name, count in paraphrases.served().items())
+        print(f"paraphrases by what became of them, audits included: {what}")
+    if LITELLM in entrants:
         print(
-            f"{name} at half load ({half:,.0f}/s, own generator): p50 {p50:.2f} ms, p99 {p99:.2f} ms (wanted < 2)"
+            f"{LITELLM}: its model was asked {cache_litellm.model_calls(world)} times for {QUESTIONS} questions"
         )
-    for server in servers.values():
+    for name in (name for name in HALF_LOAD if name in entrants):
+        at_half_load(name, rows[name], entrants[name].target(), rounds, seconds)
+    for server in {id(each.server): each.server for each in entrants.values()}.values():
         server.stop()
+
+
+def ours(world: World, asked: Sequence[bytes], chosen: Sequence[str]) -> tuple[dict[str, Entrant], bytes]:
+    """Our servers with every answer cached, and such an answer."""
+    found: dict[str, Entrant] = {}
+    answer = b""
+    for row, (name, local) in {"l1": (FROM_L1, 10_000), "redis": (FROM_REDIS, 0)}.items():
+        if row in ROWS and row not in chosen:
+            continue
+        server = filled(world.ragkube(f"ours-{row}", local=local).start(), asked)
+        answer = server.ask(asked[1])
+        print(f"{name}: a hit is {len(answer):,} bytes, served from {json.loads(answer)['cache']['level']}")
+        found[name] = Entrant(server, partial(server.target, asked))
+    return found, answer
+
+
+def references(
+    world: World, asked: Sequence[bytes], answer: bytes, chosen: Sequence[str]
+) -> dict[str, Entrant]:
+    """What we are compared with; without LiteLLM, said why, where that cannot be installed."""
+    found: dict[str, Entrant] = {}
+    for row, name in (("bare", BARE), ("ordinary", ORDINARY)):
+        server = world.reference(row, answer).start("/", any_status=True)
+        found[name] = Entrant(server, partial(server.target, asked))
+    if "litellm" in chosen:
+        theirs = cache_litellm.bodies([json.loads(body)["question"] for body in asked])
+        try:
+            server = cache_litellm.start(world, theirs)
+        except cache_litellm.UnavailableError as error:
+            print(f"{LITELLM}: skipped, {error}")
+        else:
+            print(
+                f"{LITELLM}: version {cache_litellm.VERSION}, a hit is {len(server.ask(theirs[0])):,} bytes"
+            )
+            found[LITELLM] = Entrant(server, partial(server.target, theirs))
+    return found
+
+
+def at_half_load(name: str, rows: Sequence[Row], target: Target, rounds: int, seconds: float) -> None:
+    """Latency at half of the rate that was reached."""
+    half = statistics.median(one.rate for one in rows) / 2
+    late = [paced(target, half, seconds, core=LOAD_CORE) for _ in range(rounds)]
+    p50, p99 = (statistics.median(values) for values in zip(*((f.p50, f.p99) for f in late), strict=True))
+    print(
+        f"{name} at half load ({half:,.0f}/s, own generator): p50 {p50:.2f} ms, p99 {p99:.2f} ms (wanted < 2)"
+    )
 
 
 @dataclass(frozen=True)
@@ -88,33 +144,33 @@ class Row:
 
 
 def measured(
-    servers: dict[str, Server], targets: dict[str, Target], rounds: int, measure: Callable[[Target], Figures]
+    entrants: dict[str, Entrant], rounds: int, measure: Callable[[Target], Figures]
 ) -> dict[str, list[Row]]:
-    """One row a server and round; a run first, that does not count."""
-    rows: dict[str, list[Row]] = {name: [] for name in targets}
+    """One row an entrant and round; a run first, that does not count."""
+    rows: dict[str, list[Row]] = {name: [] for name in entrants}
     for turn in range(-1, rounds):
-        for name, target in targets.items():
-            before, began = servers[name].cpu(), time.monotonic()
+        for name, entrant in entrants.items():
+            target = entrant.target()
+            before, began = entrant.server.cpu(), time.monotonic()
             figures = measure(target)
             requests = figures.rate * (time.monotonic() - began)
             if figures.failed:
                 print(f"{name}: {figures.failed} of {requests:,.0f} requests failed in this round")
             if turn >= 0:
-                cost = (servers[name].cpu() - before) / requests * 1e6
+                cost = (entrant.server.cpu() - before) / requests * 1e6
                 rows[name].append(Row(figures.rate, cost, figures.p99))
     return rows
 
 
 def tell(rows: dict[str, list[Row]]) -> None:
     """A line each. Ratios are of the same round, by processor time: other work on the machine hardly changes them."""
-    bare, ordinary = list(rows)[:2]
     for name, mine in rows.items():
         rates, costs = [row.rate for row in mine], [row.cost for row in mine]
         line = f"{name}: {statistics.median(rates):,.0f}/s, {statistics.median(costs):,.0f} us of the core a request"
-        for other in (bare, ordinary):
+        for other in (each for each in (BARE, ORDINARY, LITELLM) if each in rows):
             by_cost = statistics.median(b.cost / a.cost for a, b in zip(mine, rows[other], strict=True))
             by_rate = statistics.median(a.rate / b.rate for a, b in zip(mine, rows[other], strict=True))
-            line += f"; {by_cost:.2f} x {other} ({by_rate:.2f} by rate)"
+            line += f"; {by_cost:.3g} x {other} ({by_rate:.3g} by rate)"
         print(f"{line}; p99 {statistics.median(row.p99 for row in mine):.1f} ms", flush=True)
 
 
@@ -196,13 +252,14 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=3)
     parser.add_argument("--answers", type=int, default=10_000)
     parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS)
+    parser.add_argument("--rows", nargs="*", choices=ROWS, default=ROWS)
     wanted = parser.parse_args()
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; generator: {generator()}")
     with tempfile.TemporaryDirectory(prefix="ragkube-bench-") as directory:
         world = open_world(Path(directory))
         try:
             if "speed" in wanted.parts:
-                speed(world, wanted.rounds, wanted.seconds)
+                speed(world, wanted.rounds, wanted.seconds, wanted.rows)
             if "miss" in wanted.parts:
                 miss(world, wanted.rounds)
             if "memory" in wanted.parts:

@@ -38,6 +38,8 @@ class Server:
     environment: dict[str, str] = field(default_factory=dict)
     core: int = SERVER_CORE
     port: int = field(default_factory=lambda: free_ports(1)[0])
+    path: str = "/v1/query"
+    """Where questions are asked."""
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, path: str = "/readyz", *, any_status: bool = False) -> Server:
@@ -73,10 +75,10 @@ class Server:
             self.process.wait()
 
     def target(self, bodies: Sequence[bytes]) -> Target:
-        return Target(self.port, "/v1/query", bodies, HEADERS)
+        return Target(self.port, self.path, bodies, HEADERS)
 
     def ask(self, body: bytes, **headers: str) -> bytes:
-        return self.call("POST", "/v1/query", body, **headers)
+        return self.call("POST", self.path, body, **headers)
 
     def call(self, method: str, path: str, body: bytes, **headers: str) -> bytes:
         named = {**HEADERS, **{name.replace("_", "-"): value for name, value in headers.items()}}

@@ -19,7 +19,7 @@ _QUESTION = 70
 
 
 def stats(client: Client, output: Output, *, as_json: bool) -> None:
-    """Levels and kinds, and the counters of the replica that answered."""
+    """Levels and kinds, and the counters of the deployment and of the replica that answered."""
     found = client.cache()
     if as_json:
         output.console.out(json.dumps(found, indent=2, ensure_ascii=False), highlight=False)
@@ -29,10 +29,17 @@ def stats(client: Client, output: Output, *, as_json: bool) -> None:
     output.line()
     header = ("LEVEL", "KIND", "ENTRIES", "BYTES", "EVICTIONS")
     output.table(header, [_level(row) for row in found["levels"]])
-    replica = found["replica"]
     output.line()
-    output.line(f"replica {replica['name']} since it began, all tenants: {_ratio(replica)}")
-    output.table(("COUNTER", "OF", "COUNT"), _counters(replica))
+    _counts(output, found["deployment"], found["replica"])
+
+
+def _counts(output: Output, deployment: JSON, replica: JSON) -> None:
+    since = str(deployment["since"])[:19].replace("T", " ")
+    known = f"as of {deployment['age_s']:.0f} s ago" if deployment["age_s"] >= 1 else "as of now"
+    replicas = plural(deployment["replicas"], "replica")
+    output.line(f"deployment ({replicas}) since {since}, all tenants, {known}: {_ratio(deployment)}")
+    output.line(f"replica {replica['name']} since it began: {_ratio(replica)}")
+    output.table(("COUNTER", "OF", "DEPLOYMENT", "THIS REPLICA"), _counters(deployment, replica))
 
 
 def _level(row: JSON) -> tuple[str, ...]:
@@ -47,10 +54,14 @@ def _ratio(replica: JSON) -> str:
     return f"{100 * hits / (hits + misses):.1f} % of {hits + misses:,} look-ups were hits"
 
 
-def _counters(replica: JSON) -> Iterator[tuple[str, str, str]]:
+def _counters(deployment: JSON, replica: JSON) -> Iterator[tuple[str, str, str, str]]:
     for name in ("hits", "misses", "errors"):
-        for row in replica[name]:
-            yield name, ", ".join(map(str, row["labels"].values())), f"{row['count']:,}"
+        ours, own = (
+            {", ".join(map(str, row["labels"].values())): int(row["count"]) for row in each[name]}
+            for each in (deployment, replica)
+        )
+        for labels in sorted(ours | own):
+            yield name, labels, f"{ours.get(labels, 0):,}", f"{own.get(labels, 0):,}"
 
 
 def list_answers(client: Client, output: Output, *, limit: int, as_json: bool) -> None:

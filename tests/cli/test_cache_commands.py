@@ -76,9 +76,15 @@ def test_statistics_are_for_people_and_for_programs(ragkube: Command, shared: Ru
     assert next(line.split()[:3] for line in printed.splitlines() if line.startswith("l1")) == [
         "l1", "answer", "1",
     ]  # fmt: skip
-    assert "look-ups were hits" in printed
+    assert "deployment (1 replica) since 20" in printed
+    assert printed.count("look-ups were hits") == 2
     found = json.loads(ragkube("cache", "stats", "--json", **here).stdout)
     assert (found["tenant"], found["levels"][0]["entries"]) == ("counted", 1)
+    for counter in ("hits", "misses"):
+        assert found["deployment"][counter] == found["replica"][counter], "there is one"
+    rows = [line.split() for line in printed.splitlines() if line.startswith("hits") and "exact" in line]
+    assert any(row[-1] != "0" for row in rows)
+    assert all(row[-1] == row[-2] for row in rows), "the same, as there is one"
 
 
 def test_a_question_that_cannot_be_asked_is_named(ragkube: Command, shared: Run, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -120,6 +121,61 @@ async def test_lists_and_counts_are_those_of_all_replicas(replicas: tuple[Runnin
     page = (await first.client.get("/v1/cache/answers", params={"limit": 1})).json()
     rest = await second.client.get("/v1/cache/answers", params={"cursor": page["next_cursor"]})
     assert [answer["question"] for answer in rest.json()["answers"]] == [SUN]
+
+
+async def test_either_replica_tells_what_both_and_what_it_alone_has_counted(
+    replicas: tuple[RunningApp, RunningApp],
+) -> None:
+    first, second = replicas
+    assert await statuses(first, MOON, SUN, MOON) == ["miss", "miss", "hit"]
+    assert await statuses(second, MOON, MOON) == ["hit", "hit"]
+    for app in (second, first, second):  # each hands over what it has counted, once
+        found = (await app.client.get("/v1/cache")).json()
+
+    assert found["deployment"]["replicas"] == 2
+    assert 0 <= found["deployment"]["age_s"] < 30
+    assert _exact(found["deployment"], "misses") == 2
+    assert _exact(found["deployment"], "hits") == 3
+    assert (_exact(found["replica"], "misses"), _exact(found["replica"], "hits")) == (0, 2)
+
+    await _ended(first)
+    await statuses(second, SUN)
+    found = (await second.client.get("/v1/cache")).json()
+    assert (found["deployment"]["replicas"], _exact(found["deployment"], "hits")) == (1, 4), (
+        "what it counted stays"
+    )
+
+
+async def test_statistics_do_not_read_what_is_cached(
+    replicas: tuple[RunningApp, RunningApp], redis_cluster: RedisServers
+) -> None:
+    first, _ = replicas
+    for number in range(30):
+        await first.ask(f"How far is the moon? {number} {'x' * 900}")
+    cache: Any = first.runtime.backends.cache
+    node = redis_cluster.primary_of(cache._level._tag("default"))
+
+    def sent() -> int:
+        info = str(redis_cluster.call(node, "INFO", "stats"))
+        return int(info.partition("total_net_output_bytes:")[2].split()[0])
+
+    before = sent()
+    levels = (await first.client.get("/v1/cache")).json()["levels"]
+    (answers,) = (row for row in levels if (row["level"], row["kind"]) == ("redis", "answer"))
+    assert (answers["entries"], answers["bytes"] > 30 * 500) == (30, True)
+    assert sent() - before < 30 * 500
+
+
+def _exact(counted: dict[str, Any], counter: str) -> int:
+    return sum(row["count"] for row in counted[counter] if row["labels"]["kind"] == "exact")
+
+
+async def _ended(app: RunningApp) -> None:
+    """As its process does at its end."""
+    counting = asyncio.create_task(app.runtime.counts.run())
+    await asyncio.sleep(0)
+    counting.cancel()
+    await asyncio.wait([counting])
 
 
 async def test_one_replica_warms_up_what_all_were_asked(replicas: tuple[RunningApp, RunningApp]) -> None:

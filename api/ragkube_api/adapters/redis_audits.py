@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Final
 
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_keys import slot_tag
 
-_TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _NAME: Final = re.compile(r"[0-9a-z.-]{1,40}")
 _KEPT_MS: Final = 90 * 24 * 3600 * 1000
 """After the last audit. A record that Redis evicts costs hits, until as many audits are there again."""
@@ -49,10 +49,10 @@ class RedisAuditBook:
         return await self._run(tenant, name, old or b"", new)
 
     async def _run(self, tenant: str, name: str, old: bytes, new: bytes) -> tuple[bool, bytes | None]:
-        if not _TENANT.fullmatch(tenant) or not _NAME.fullmatch(name):
-            msg = f"not a tenant and a name: {tenant!r} {name!r}"
+        if not _NAME.fullmatch(name):
+            msg = f"not a name: {name!r}"
             raise ValueError(msg)
-        key = f"{{{self._prefix}:{tenant}}}:audits:{name}"
+        key = f"{slot_tag(self._prefix, tenant)}:audits:{name}"
         corrupt, done, held = await self._client.script(_RECORD, [key], [old, new, _KEPT_MS])
         if corrupt:
             self._damaged()

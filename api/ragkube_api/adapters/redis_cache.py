@@ -19,6 +19,7 @@ from ragkube_api.adapters.leases import Leases
 from ragkube_api.adapters.local_level import LocalLevel
 from ragkube_api.adapters.redis_audits import RedisAuditBook
 from ragkube_api.adapters.redis_client import RedisClient
+from ragkube_api.adapters.redis_counts import RedisCountBoard
 from ragkube_api.adapters.redis_flights import RedisFlights
 from ragkube_api.adapters.redis_level import RedisLevel
 from ragkube_api.adapters.redis_limiter import RedisReservations
@@ -46,6 +47,7 @@ class RedisBackend:
     values: RedisValueCache
     flights: RedisFlights
     audits: RedisAuditBook
+    counts: RedisCountBoard
 
 
 @asynccontextmanager
@@ -81,7 +83,7 @@ async def open_redis(
         yield RedisBackend(
             RedisSourceBoard(client, prefix), RedisReservations(client, prefix),
             TieredCache(level, memory, leases, writes, lease_seconds=reader_seconds, clock=_clock), values,
-            flights, RedisAuditBook(client, prefix, damaged),
+            flights, RedisAuditBook(client, prefix, damaged), RedisCountBoard(client, prefix, damaged),
         )  # fmt: skip
     finally:
         renewing.cancel()

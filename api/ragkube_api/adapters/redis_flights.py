@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import re
 import secrets
 import time
 from collections.abc import Awaitable, Callable
@@ -23,12 +22,12 @@ import structlog
 
 from ragkube_api.adapters.memory_flights import KEPT_SECONDS, MemoryFlights
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_keys import slot_tag
 from ragkube_api.errors import CacheUnavailableError
 
 log = structlog.get_logger(__name__)
 
 _KEPT: Final = int(KEPT_SECONDS * 1000)
-_TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.1
 _STILL_WAITING_SECONDS: Final = 1.0
@@ -251,10 +250,7 @@ class RedisFlights:
 
     def _key(self, tenant: str, flight: str) -> str:
         digest = hashlib.blake2b(flight.encode(), digest_size=16).hexdigest()
-        if not _TENANT.fullmatch(tenant):
-            msg = f"not a tenant: {tenant!r}"
-            raise ValueError(msg)
-        return f"{{{self._prefix}:{tenant}}}:flight:{digest}"
+        return f"{slot_tag(self._prefix, tenant)}:flight:{digest}"
 
     @property
     def _milliseconds(self) -> int:

@@ -18,6 +18,7 @@ from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters import redis_scripts as scripts
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_keys import slot_tag
 from ragkube_api.domain import About, Fence, Key, Kind, Lifetime
 from ragkube_api.errors import CacheUnavailableError
 
@@ -27,7 +28,6 @@ KINDS: Final[tuple[Kind, ...]] = ("answer", "retrieval", "document")
 MOST_AT_ONCE = 1_000
 _PAGE: Final = 200
 _ASKED_MS: Final = 30 * 24 * 3600 * 1000
-_TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -67,7 +67,6 @@ class Note(NamedTuple):
     key: Key
     stored: float
     about: About | None
-    size: int
 
 
 def token() -> str:
@@ -206,6 +205,15 @@ class RedisLevel:
             notes += [note for note in (self._note(kind, row) for row in rows) if note is not None]
         return notes
 
+    async def sizes(self, tenant: str, kind: Kind, digests: Sequence[str]) -> tuple[int, int]:
+        """How many of them are there, and the bytes of their values."""
+        entries = size = 0
+        for part in _parts(digests):
+            keys = [self._entry_key(tenant, Key(kind, digest)) for digest in part]
+            found = await self._run(scripts.SIZES, [*self._index_keys(tenant, kind), *keys], list(part))
+            entries, size = entries + int(found[0]), size + int(found[1])
+        return entries, size
+
     async def remove(self, tenant: str, kind: Kind, digests: Sequence[str]) -> int:
         """How many of them there were."""
         removed = 0
@@ -262,7 +270,7 @@ class RedisLevel:
     def _note(self, kind: Kind, row: Sequence[Any]) -> Note | None:
         try:
             stored = int(_text(row[1]).split(" ")[0]) / 1e6
-            return Note(Key(kind, _text(row[0])), stored, _decoded(row[2]), int(row[3]))
+            return Note(Key(kind, _text(row[0])), stored, _decoded(row[2]))
         except (ValueError, TypeError):
             self._damaged()
             return None
@@ -272,10 +280,7 @@ class RedisLevel:
             self._damaged()
 
     def _tag(self, tenant: str) -> str:
-        if not _TENANT.fullmatch(tenant):
-            msg = f"not a tenant: {tenant!r}"
-            raise ValueError(msg)
-        return f"{{{self._prefix}:{tenant}}}"
+        return slot_tag(self._prefix, tenant)
 
     def _state_keys(self, tenant: str) -> list[str]:
         tag = self._tag(tenant)

@@ -258,8 +258,8 @@ PAGE: Final = Script(
     "return {corrupt, found}"
 )
 
-# KEYS: index, expiry, entries. ARGV: their digests. Returns meta, about and length of the value of each that is there;
-# the index forgets the others.
+# KEYS: index, expiry, entries. ARGV: their digests. Returns digest, meta and about of each that is there; the index
+# forgets the others.
 NOTES: Final = Script(
     _SAFE
     + """
@@ -271,10 +271,28 @@ for i, digest in ipairs(ARGV) do
     redis.call('ZREM', KEYS[1], digest)
     redis.call('ZREM', KEYS[2], digest)
   else
-    notes[#notes + 1] = {digest, entry[1], entry[2] or '', redis.call('HSTRLEN', key, 'value')}
+    notes[#notes + 1] = {digest, entry[1], entry[2] or ''}
   end
 end
 return notes
+"""
+)
+
+# KEYS: index, expiry, entries. ARGV: their digests. Returns how many there are and the bytes of their values; the index
+# forgets the others.
+SIZES: Final = Script(
+    """
+local entries, bytes = 0, 0
+for i, digest in ipairs(ARGV) do
+  local size = redis.pcall('HSTRLEN', KEYS[i + 2], 'value')
+  if type(size) == 'number' and size > 0 then
+    entries, bytes = entries + 1, bytes + size
+  else
+    redis.pcall('ZREM', KEYS[1], digest)
+    redis.pcall('ZREM', KEYS[2], digest)
+  end
+end
+return {entries, bytes}
 """
 )
 

@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import zlib
 from collections.abc import Callable
 from typing import Final
 
 from ragkube_api.adapters import redis_scripts as scripts
 from ragkube_api.adapters.redis_client import RedisClient
+from ragkube_api.adapters.redis_keys import slot_tag
 from ragkube_api.errors import CacheUnavailableError
 
 _CHECKSUM_BYTES: Final = 4
 _AWAY_SECONDS: Final = 1.0
-_TENANT: Final = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
-_DIGEST: Final = re.compile(r"[0-9a-f]{32,64}")
 
 
 class RedisValueCache:
@@ -62,10 +60,7 @@ class RedisValueCache:
             self._away_until = self._clock() + _AWAY_SECONDS
 
     def _key(self, tenant: str, digest: str) -> str:
-        if not _TENANT.fullmatch(tenant) or not _DIGEST.fullmatch(digest):
-            msg = f"not a tenant and a digest: {tenant!r} {digest!r}"
-            raise ValueError(msg)
-        return f"{{{self._prefix}:{tenant}:{digest}}}:value"
+        return f"{slot_tag(self._prefix, tenant, digest)}:value"
 
 
 def _checksum(value: bytes) -> bytes:

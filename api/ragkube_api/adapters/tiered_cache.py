@@ -197,10 +197,11 @@ class TieredCache:
         """Of this process and of the shared level."""
         rows = list(self._local.statistics(tenant)) if self._local.capacity else []
         for kind in KINDS:
-            sizes: list[int] = []
+            entries = size = 0
             async for digests in self._level.pages(tenant, kind):
-                sizes += [note.size for note in await self._level.notes(tenant, kind, digests)]
-            rows.append(LevelStatistics("redis", kind, len(sizes), sum(sizes)))
+                more, larger = await self._level.sizes(tenant, kind, digests)
+                entries, size = entries + more, size + larger
+            rows.append(LevelStatistics("redis", kind, entries, size))
         return rows
 
     async def ping(self) -> None:

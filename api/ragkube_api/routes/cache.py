@@ -45,15 +45,22 @@ router = APIRouter(prefix="/v1/cache", tags=["cache"])
 
 @router.get("", summary="What is cached", response_model=CacheStatisticsBody, responses=PROBLEMS)
 async def statistics(runtime: AppRuntime, tenant: AdminTenant) -> Response:
-    """Entries and bytes of the tenant by level and kind, and what this replica has counted."""
-    operations = runtime.cache_operations
+    """Entries and bytes of the tenant by level and kind, and what all replicas and this one have counted."""
+    operations, counts = runtime.cache_operations, runtime.counts
     levels = await operations.statistics(tenant)
+    totals, counted = await counts.read()
     return _json(
         {
             "enabled": runtime.settings.cache.enabled,
             "tenant": tenant,
             "levels": [dataclasses.asdict(level) for level in levels],
-            "replica": {"name": operations.replica(), **operations.counted()},
+            "deployment": {
+                "replicas": totals.replicas,
+                "since": datetime.fromtimestamp(totals.since, UTC),
+                "age_s": round(totals.age_seconds, 3),
+                **counted,
+            },
+            "replica": {"name": operations.replica(), **counts.own()},
         }
     )
 

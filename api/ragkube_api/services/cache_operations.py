@@ -12,8 +12,6 @@ from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from prometheus_client.registry import Collector
-
 from ragkube_api.domain import EntryNote, Key, LevelStatistics, Selector
 from ragkube_api.errors import FieldProblem, InvalidRequestError, NotFoundError, RagkubeError
 from ragkube_api.ports import FencedCache
@@ -53,14 +51,6 @@ class Warmed:
     detail: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Count:
-    """A counter of this process."""
-
-    labels: dict[str, str]
-    count: int
-
-
 class CacheOperations:
     """All of it for one tenant at a time."""
 
@@ -72,15 +62,6 @@ class CacheOperations:
     async def statistics(self, tenant: str) -> Sequence[LevelStatistics]:
         """By level and kind; the level in the process is that of this replica."""
         return await self._cache.statistics(tenant)
-
-    def counted(self) -> dict[str, list[Count]]:
-        """Hits, misses and errors of this replica since it began, over all tenants."""
-        telemetry = self._telemetry
-        return {
-            "hits": _counts(telemetry.cache_hits),
-            "misses": _counts(telemetry.cache_misses),
-            "errors": _counts(telemetry.cache_errors),
-        }
 
     def replica(self) -> str:
         """The name of this pod, or of the machine."""
@@ -200,8 +181,3 @@ def _opened(cursor: str | None) -> tuple[float, list[str]]:
 def _no_cursor() -> InvalidRequestError:
     problem = FieldProblem("cursor", "pass next_cursor of the page before")
     return InvalidRequestError(f"cursor: {problem.message}.", problems=(problem,))
-
-
-def _counts(counter: Collector) -> list[Count]:
-    samples = [s for metric in counter.collect() for s in metric.samples if s.name.endswith("_total")]
-    return [Count(dict(sample.labels), int(sample.value)) for sample in samples]
