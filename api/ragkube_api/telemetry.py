@@ -158,7 +158,8 @@ class Telemetry:
     def _declare_semantic(self, registry: CollectorRegistry) -> None:
         self.semantic_proposals = Counter(
             "rag_semantic_proposals_total",
-            "Cached answers that passed every gate for a paraphrase: served, recalled (judged before), withheld (no budget).",
+            "Cached answers that passed every gate for a paraphrase: served, recalled (judged before), withheld (no budget);"
+            " loading: none was looked for, as the cached questions were still being read.",
             ["outcome"], registry=registry,
         )  # fmt: skip
         self.semantic_refusals = Counter(

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import asyncio
+import itertools
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
+from ragkube_api.context import Backends
+from ragkube_api.domain import EntryNote
+from ragkube_api.ports import FencedCache
 from ragkube_api.services.semantic import index, proposer
 from support.api import RunningApp, running_app, settings_in
-from support.semantic import SUBJECTS, document, learn, paraphrase, put_all, question
+from support.semantic import SUBJECTS, document, eventually, learn, paraphrase, put_all, question
 
 BUDGET = 0.2
 
@@ -67,6 +73,56 @@ async def test_a_paraphrase_is_answered_from_the_cache_and_says_so(app: RunningA
     assert 0.6 < hit["cache"]["similarity"] < 1
     assert hit["cache"]["gates"] == ["partition", "candidate", "guards", "content", "score", "evidence"]
     assert (hit["id"], hit["answer"], hit["citations"]) == (own["id"], own["answer"], own["citations"])
+
+
+class Paged:
+    """A cache whose second page of questions comes when it is let through."""
+
+    def __init__(self, cache: FencedCache) -> None:
+        self.cache = cache
+        self.pages = 0
+        self.through = asyncio.Event()
+
+    async def entries(self, tenant: str, *, since: float = 0.0, limit: int = 1000) -> Sequence[EntryNote]:
+        self.pages += 1
+        if self.pages > 1:
+            await self.through.wait()
+        return await self.cache.entries(tenant, since=since, limit=limit)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.cache, name)
+
+
+@pytest.mark.proves("C7")
+async def test_no_question_waits_while_a_new_replica_reads_many_cached_questions(
+    app: RunningApp, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subject = await served(app)
+    (tmp_path / "other").mkdir()
+    held: list[Paged] = []
+
+    def same(backends: Backends) -> Backends:
+        known = app.runtime.backends
+        held.append(Paged(known.cache))
+        return replace(backends, store=known.store, cache=cast("Any", held[0]), audits=known.audits)
+
+    monkeypatch.setattr(index, "_PAGE", 4)
+    other = paraphrase(subject).replace("get removed", "are removed")
+    semantic = {"max_error_rate": BUDGET, "audit_rate": 1e-12}
+    async with running_app(settings_in(tmp_path / "other", cache={"semantic": semantic}), same) as new:
+        for number in range(3):
+            asked = await new.ask(f"{other} Case {number}")
+            assert asked["cache"]["status"] == "miss", "exact only until it has read them all"
+        assert held[0].pages == 2, "the rest is read once, in the background"
+        assert await new.metric("rag_semantic_proposals_total", outcome="loading") == 3
+        held[0].through.set()
+
+        wordings = (other + "?" * number for number in itertools.count())
+
+        async def known() -> bool:
+            return bool((await new.ask(next(wordings)))["cache"].get("kind") == "semantic")
+
+        await eventually(known, "a paraphrase is served")
 
 
 @pytest.mark.proves("C7")

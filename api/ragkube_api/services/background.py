@@ -24,6 +24,10 @@ class Background:
         task.add_done_callback(lambda _: self._tasks.pop(name, None))
         return True
 
+    def runs(self, name: str) -> bool:
+        """Whether that piece of work is running."""
+        return name in self._tasks
+
     async def settled(self) -> None:
         """Wait for what is running."""
         await asyncio.gather(*self._tasks.values(), return_exceptions=True)

@@ -16,8 +16,8 @@ from ragkube_api.ports import FencedCache
 MOST_QUESTIONS: Final = 20_000
 """Of all tenants together: 5 MB of vectors of 256 dimensions."""
 _MOST_OF_ONE: Final = 5_000
-_PAGE: Final = 1_000
-_PAGES: Final = 10
+_PAGE: Final = 100
+"""A few milliseconds of embedding: so long others wait for the processor at most."""
 _LEAST_COSINE: Final = 0.6
 _MOST_CANDIDATES: Final = 5
 
@@ -71,17 +71,15 @@ class QuestionIndex:
         self._groups: OrderedDict[tuple[str, str], _Group] = OrderedDict()
         self._since: dict[str, float] = {}
 
-    async def refresh(self, tenant: str) -> Sequence[EntryNote]:
-        """Take up what was stored since the last time, and tell it. Raises ``CacheUnavailableError``."""
-        new: list[EntryNote] = []
-        for _ in range(_PAGES):
-            since = self._since.get(tenant, 0.0)
-            notes = await self._cache.entries(tenant, since=since, limit=_PAGE)
-            new += notes
-            self._add(tenant, [note for note in notes if note.key.kind == "answer"])
-            if len(notes) < _PAGE or notes[-1].stored == since:
-                break
-        return new
+    async def refresh(self, tenant: str) -> tuple[Sequence[EntryNote], bool]:
+        """Take up a page of what was stored since the last time, tell it, and whether there is more.
+
+        Raises ``CacheUnavailableError``.
+        """
+        since = self._since.get(tenant, 0.0)
+        notes = await self._cache.entries(tenant, since=since, limit=_PAGE)
+        self._add(tenant, [note for note in notes if note.key.kind == "answer"])
+        return notes, len(notes) >= _PAGE and notes[-1].stored != since
 
     def candidates(self, tenant: str, partition: str, question: str) -> list[Candidate]:
         """The nearest cached questions of the partition, nearest first."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
 import time
 from collections import OrderedDict
@@ -27,6 +28,8 @@ _T = TypeVar("_T")
 _POLL_SECONDS: Final = 0.5
 """So old the knowledge of what other replicas have answered may be."""
 _MOST_AUDITS: Final = 2
+_MOST_LOADS: Final = 4
+"""Tenants whose questions are read at the same time."""
 _REPEATED_SECONDS: Final = 1.0
 """Between audits of wordings that are asked again: thousands of hits a second must not become as many model calls."""
 _MOST_REMEMBERED: Final = 10_000
@@ -83,6 +86,8 @@ class Proposer:
         self._dice = dice
         self._repeated = float("-inf")
         self._polled: dict[str, float] = {}
+        self._known: set[str] = set()
+        self._loads = Background(_MOST_LOADS)
         self._aliases: OrderedDict[tuple[str, str], _Alias] = OrderedDict()
         self._withheld: OrderedDict[tuple[str, str], bytes] = OrderedDict()
         self._audits = Background(_MOST_AUDITS)
@@ -90,7 +95,9 @@ class Proposer:
     async def propose(self, asked: Asked) -> Proposal | None:
         """A cached answer that passed every gate, if the tenant's budget allows one. Never raises."""
         try:
-            await self._refresh(asked.tenant)
+            if not await self._refresh(asked.tenant):
+                self._telemetry.semantic_proposals.labels("loading").inc()
+                return None
             found = await self._first(asked)
         except CacheUnavailableError:
             return None
@@ -135,12 +142,14 @@ class Proposer:
         )
 
     async def settled(self) -> None:
-        """Wait for the audits that run."""
+        """Wait for the audits that run, and for questions that are read."""
+        await self._loads.settled()
         await self._audits.settled()
         await self._budget.settled()
 
     async def close(self) -> None:
         """End what runs in the background."""
+        await self._loads.close()
         await self._audits.close()
         await self._budget.close()
 
@@ -148,13 +157,34 @@ class Proposer:
         unchanged = cached.current and cached.fresh_seconds > 0 and cached.value == alias.value
         return unchanged and not self._cache.disowned(tenant, alias.mark)
 
-    async def _refresh(self, tenant: str) -> None:
+    async def _refresh(self, tenant: str) -> bool:
+        """Whether the cached questions are known. One page is read here, where there are more the rest is in the background."""
         now = self._clock()
-        if now - self._polled.get(tenant, float("-inf")) < _POLL_SECONDS:
-            return
-        self._polled[tenant] = now
-        for note in await self._index.refresh(tenant):
+        due = now - self._polled.get(tenant, float("-inf")) >= _POLL_SECONDS
+        if due and not self._loads.runs(tenant):
+            self._polled[tenant] = now
+            if await self._take_up(tenant):
+                self._loads.start(tenant, lambda: self._load(tenant))
+            else:
+                self._known.add(tenant)
+        return tenant in self._known
+
+    async def _take_up(self, tenant: str) -> bool:
+        """Whether there is more."""
+        notes, more = await self._index.refresh(tenant)
+        for note in notes:
             await self._compare_withheld(tenant, note)
+        return more
+
+    async def _load(self, tenant: str) -> None:
+        more = True
+        try:
+            while more:
+                await asyncio.sleep(0)
+                more = await self._take_up(tenant)
+        except CacheUnavailableError:
+            return  # the next paraphrase goes on where this ended
+        self._known.add(tenant)
 
     async def _compare_withheld(self, tenant: str, note: EntryNote) -> None:
         """The answer that was made instead of a hit has arrived: a comparison that costs nothing."""
