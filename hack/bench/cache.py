@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench import cache_litellm
 from bench.cache_load import Figures, Target, flood, generator, paced
+from bench.cache_processes import processes
 from bench.cache_semantic import Paraphrases
 from bench.cache_servers import LOAD_CORE, Server, World, open_world
 from bench.datasets import REPOSITORY
@@ -217,34 +218,6 @@ def paced_fill(server: Server, answers: int) -> None:
         list(pool.map(server.ask, bodies(answers, "memory")))
 
 
-def processes(world: World, rounds: int, seconds: float) -> None:
-    """One process and two, each with a port and a core of its own; the generators run on both cores."""
-    from concurrent.futures import ThreadPoolExecutor
-
-    asked = bodies(QUESTIONS)
-    pair = [
-        filled(world.ragkube(f"process-{core}", local=10_000, core=core).start(), asked) for core in (0, 1)
-    ]
-    folders = [world.folder / f"load-{core}" for core in (0, 1)]
-    for folder in folders:
-        folder.mkdir()
-
-    def load(number: int) -> float:
-        return flood(pair[number].target(asked), seconds, core=None, folder=folders[number]).rate
-
-    one, two = [], []
-    with ThreadPoolExecutor(2) as pool:
-        for _ in range(rounds):
-            one.append(load(0))
-            two.append(sum(pool.map(load, (0, 1))))
-    print(
-        f"processes, two ports: one {statistics.median(one):,.0f}/s, two {statistics.median(two):,.0f}/s"
-        f" ({statistics.median(two) / statistics.median(one):.2f} x; the generators share the two cores with them)"
-    )
-    for server in pair:
-        server.stop()
-
-
 def main() -> None:
     """Print everything that was asked for."""
     parser = argparse.ArgumentParser(prog="bench.cache", description=__doc__)
@@ -257,6 +230,7 @@ def main() -> None:
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; generator: {generator()}")
     with tempfile.TemporaryDirectory(prefix="ragkube-bench-") as directory:
         world = open_world(Path(directory))
+        asked = bodies(QUESTIONS)
         try:
             if "speed" in wanted.parts:
                 speed(world, wanted.rounds, wanted.seconds, wanted.rows)
@@ -265,7 +239,7 @@ def main() -> None:
             if "memory" in wanted.parts:
                 memory(world, wanted.answers)
             if "processes" in wanted.parts:
-                processes(world, wanted.rounds, wanted.seconds)
+                processes(world, partial(filled, asked=asked), asked, wanted.rounds, wanted.seconds)
         finally:
             world.stop()
 

@@ -70,6 +70,7 @@ async def lifespan(application: FastAPI) -> AsyncIterator[None]:
     application.state.ready = READY
     application.state.key = hashlib.sha256(os.environ["BENCH_API_KEY"].encode()).hexdigest()
     application.state.redis = RedisCluster(host="127.0.0.1", port=int(os.environ["BENCH_REDIS_PORT"]))
+    await application.state.redis.initialize()  # else the first questions do it all at once, and fail
     yield
     await application.state.redis.aclose()
 

@@ -7,11 +7,14 @@ import gzip
 import itertools
 import json
 import random
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import httpx2
 import pytest
 
 from bench import datasets
@@ -19,7 +22,9 @@ from ragkube_api.services import evidence
 from ragkube_api.services.answer_codec import open_entry
 from ragkube_api.services.making import Question
 from ragkube_api.services.retrieval import Wanted
-from support.api import RunningApp, running_app, settings_in
+from support.api import RunningApp, api_process, running_app, settings_in
+from support.redis import RedisServers
+from support.weaviate import WeaviateServer
 
 K, ALPHA = 5, 0.5
 ASKERS = 2
@@ -38,10 +43,16 @@ class Found(NamedTuple):
 
 
 class Replay:
-    """Applies edits to a corpus while questions are asked, and judges every answer by a retrieval of its own."""
+    """Applies edits to a corpus while questions are asked, and judges every answer by a retrieval of its own.
 
-    def __init__(self, app: RunningApp, questions: Sequence[str], seed: int) -> None:
+    ``replicas`` are edited and asked, one or the other; the application itself looks what should be and what is stored.
+    """
+
+    def __init__(
+        self, app: RunningApp, replicas: Sequence[RunningApp], questions: Sequence[str], seed: int
+    ) -> None:
         self.app = app
+        self.replicas = replicas
         self.questions = list(questions)
         self.dice = random.Random(seed)
         self.before: dict[str, Found] = {}
@@ -50,13 +61,18 @@ class Replay:
 
     async def ingest(self, texts: Sequence[datasets.Text]) -> None:
         for text in texts:
-            put = await self.app.put(text.id, text.body, content_type=text.content_type)
+            put = await self.any().put(text.id, text.body, content_type=text.content_type)
             assert put.status_code == 201, put.text
 
     async def fill(self) -> None:
         for question in self.questions:
             self.before[question] = await self.fresh(question)
-            self.ids[question] = (await self.app.ask(question))["id"]
+            for replica in self.replicas:
+                self.ids[question] = (await replica.ask(question))["id"]
+
+    def any(self) -> RunningApp:
+        """One of the replicas."""
+        return self.dice.choice(self.replicas)
 
     async def edit(self, edit: dict[str, Any]) -> None:
         """One edit with questions in flight; then every question is asked."""
@@ -75,34 +91,36 @@ class Replay:
 
     async def apply(self, edit: dict[str, Any]) -> None:
         if edit["op"] == "put":
-            done = await self.app.put(edit["id"], edit["text"], content_type="text/markdown")
+            done = await self.any().put(edit["id"], edit["text"], content_type="text/markdown")
             assert done.status_code in {200, 201}, done.text
         else:
-            gone = await self.app.client.delete(f"/v1/documents/{edit['id']}")
+            gone = await self.any().client.delete(f"/v1/documents/{edit['id']}")
             assert gone.status_code == 204, gone.text
 
     async def ask_on(self, done: asyncio.Event) -> list[tuple[str, Documents]]:
         seen = []
         while not done.is_set():
             question = self.dice.choice(self.questions)
-            answer = await self.app.ask(question)
+            answer = await self.any().ask(question)
             seen.append((question, _documents(answer)))
             self.counts["asked under way"] += 1
             await asyncio.sleep(0.002)  # a loop that never rests keeps the threads of the write waiting
         return seen
 
     async def judge(self, question: str, before: Found, after: Found, edited: str) -> None:
-        answer = await self.app.ask(question)
+        answers = [await replica.ask(question) for replica in self.replicas]
         stored = await self.stored(question)
-        stale = answer["id"] != stored.id or stored.evidence != after.evidence
-        assert not stale, f"{question}: stale after {edited}"
-        assert _documents(answer) == after.documents
+        for answer in answers:
+            stale = answer["id"] != stored.id or stored.evidence != after.evidence
+            assert not stale, f"{question}: stale after {edited}"
+            assert _documents(answer) == after.documents
+        answer = answers[0]
         same = before.evidence == after.evidence
         kept = answer["id"] == self.ids[question]
         self.counts["untouched" if same else "touched"] += 1
         self.counts["kept"] += same and kept
         self.counts["drifted"] += not same and edited not in before.names | after.names
-        self.counts["answers"] += 1
+        self.counts["answers"] += len(answers)
         self.ids[question] = answer["id"]
 
     async def fresh(self, question: str) -> Found:
@@ -127,8 +145,48 @@ def _edits(data: Path, count: int | None) -> Iterator[dict[str, Any]]:
         yield from (json.loads(line) for line in itertools.islice(lines, count))
 
 
+class Stage(NamedTuple):
+    """The application that judges, and the replicas that are asked."""
+
+    judge: RunningApp
+    replicas: Sequence[RunningApp]
+
+
+@asynccontextmanager
+async def alone(directory: Path) -> AsyncIterator[Stage]:
+    """One application with everything in its process."""
+    async with running_app(settings_in(directory)) as app:
+        yield Stage(app, [app])
+
+
+@asynccontextmanager
+async def over_shared_servers(
+    directory: Path, weaviate: WeaviateServer, redis: RedisServers
+) -> AsyncIterator[Stage]:
+    """Two API processes over one Weaviate and one Redis Cluster; the judge keeps nothing in its memory."""
+    prefix = f"Edits{uuid.uuid4().hex[:8]}"
+    store = weaviate.settings(prefix=prefix).model_dump(mode="json")
+    cache = {"backend": redis.settings(prefix=prefix.lower()).model_dump(mode="json")}
+    async with AsyncExitStack() as stack:
+        processes = []
+        for number in range(2):
+            (directory / str(number)).mkdir()
+            process = stack.enter_context(api_process(directory / str(number), store=store, cache=cache))
+            process.start()
+            processes.append(process)
+        stack.callback(weaviate.forget, prefix)
+        settings = settings_in(directory, store=store, cache={**cache, "local": {"max_entries": 0}})
+        judge = await stack.enter_async_context(running_app(settings))
+        replicas = []
+        for process in processes:
+            await asyncio.to_thread(process.wait_until, "/readyz", lambda r: r.status_code == 200, 400)
+            client = httpx2.AsyncClient(base_url=process.url, timeout=60)
+            replicas.append(RunningApp(judge.runtime, await stack.enter_async_context(client)))
+        yield Stage(judge, replicas)
+
+
 async def _replayed(
-    directory: Path, data: Path, *, edits: int | None, documents: int | None, questions: int | None
+    stage: Stage, data: Path, *, edits: int | None, documents: int | None, questions: int | None
 ) -> Counter[str]:
     quoted = datasets.proposal_questions()[:questions]
     changes = list(_edits(data, edits))
@@ -136,25 +194,24 @@ async def _replayed(
     texts = datasets.proposals(data).texts
     if documents is not None:
         texts = sorted(texts, key=lambda text: text.id not in wanted)[:documents]
-    async with running_app(settings_in(directory)) as app:
-        replay = Replay(app, [each.question for each in quoted], seed=1)
-        await replay.ingest(texts)
-        await replay.fill()
-        present = {text.id for text in texts}
-        for change in changes:
-            if change["op"] == "put" or change["id"] in present:
-                await replay.edit(change)
-                present.add(change["id"])
-        made = await app.metric("rag_cache_flights_total", role="led")
-        under_way = await app.metric("rag_cache_hits_total", kind="exact")
+    replay = Replay(stage.judge, stage.replicas, [each.question for each in quoted], seed=1)
+    await replay.ingest(texts)
+    await replay.fill()
+    present = {text.id for text in texts}
+    for change in changes:
+        if change["op"] == "put" or change["id"] in present:
+            await replay.edit(change)
+            present.add(change["id"])
+    made = sum([await each.metric("rag_cache_flights_total", role="led") for each in stage.replicas])
+    hits = sum([await each.metric("rag_cache_hits_total", kind="exact") for each in stage.replicas])
     counts = replay.counts
     share = counts["kept"] / counts["untouched"]
     print(
-        f"\n{len(changes)} edits, {len(texts)} documents, {len(quoted)} questions: {counts['answers']} answers"
-        f" judged, {counts['asked under way']} more asked during edits; 0 stale; {counts['touched']} touched,"
-        f" {counts['untouched']} untouched of which {100 * share:.2f} % stayed cached; {made:.0f} answers made,"
-        f" {under_way:.0f} hits; {counts['drifted']} answers changed their passages although the edited document"
-        f" is in neither the old nor the new ones"
+        f"\n{len(changes)} edits, {len(texts)} documents, {len(quoted)} questions, {len(stage.replicas)} replicas:"
+        f" {counts['answers']} answers judged, {counts['asked under way']} more asked during edits; 0 stale;"
+        f" {counts['touched']} touched, {counts['untouched']} untouched of which {100 * share:.2f} % stayed cached;"
+        f" {made:.0f} answers made, {hits:.0f} hits; {counts['drifted']} answers changed their passages although"
+        f" the edited document is in neither the old nor the new ones"
     )
     return counts
 
@@ -163,7 +220,8 @@ async def _replayed(
 async def test_real_edits_under_query_load_leave_no_stale_answer_and_all_others_cached(
     test_data: Path, tmp_path: Path
 ) -> None:
-    counts = await _replayed(tmp_path, test_data, edits=40, documents=80, questions=20)
+    async with alone(tmp_path) as stage:
+        counts = await _replayed(stage, test_data, edits=40, documents=80, questions=20)
     assert counts["answers"] == 40 * 20
     assert counts["touched"] > 0
     assert counts["asked under way"] > 0
@@ -174,6 +232,36 @@ async def test_real_edits_under_query_load_leave_no_stale_answer_and_all_others_
 @pytest.mark.timeout(4 * 3600)
 @pytest.mark.proves("C4")
 async def test_all_real_edits_over_the_whole_corpus(test_data: Path, tmp_path: Path) -> None:
-    counts = await _replayed(tmp_path, test_data, edits=None, documents=None, questions=None)
+    async with alone(tmp_path) as stage:
+        counts = await _replayed(stage, test_data, edits=None, documents=None, questions=None)
     assert counts["answers"] == 400 * len(datasets.proposal_questions())
+    assert counts["kept"] >= 0.95 * counts["untouched"]
+
+
+@pytest.mark.component("redis")
+@pytest.mark.component("weaviate")
+@pytest.mark.timeout(900)
+@pytest.mark.proves("C4")
+async def test_real_edits_through_two_processes_over_a_shared_store_leave_no_stale_answer(
+    test_data: Path, tmp_path: Path, weaviate_server: WeaviateServer, redis_cluster: RedisServers
+) -> None:
+    async with over_shared_servers(tmp_path, weaviate_server, redis_cluster) as stage:
+        counts = await _replayed(stage, test_data, edits=16, documents=24, questions=10)
+    assert counts["answers"] == 2 * 16 * 10
+    assert counts["touched"] > 0
+    assert counts["asked under way"] > 0
+    assert counts["kept"] >= 0.95 * counts["untouched"]
+
+
+@pytest.mark.soak
+@pytest.mark.component("redis")
+@pytest.mark.component("weaviate")
+@pytest.mark.timeout(4 * 3600)
+@pytest.mark.proves("C4")
+async def test_all_real_edits_through_two_processes_over_a_shared_store(
+    test_data: Path, tmp_path: Path, weaviate_server: WeaviateServer, redis_cluster: RedisServers
+) -> None:
+    async with over_shared_servers(tmp_path, weaviate_server, redis_cluster) as stage:
+        counts = await _replayed(stage, test_data, edits=None, documents=None, questions=30)
+    assert counts["answers"] == 2 * 400 * 30
     assert counts["kept"] >= 0.95 * counts["untouched"]
