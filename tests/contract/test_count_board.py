@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 
 import pytest
 
@@ -74,7 +74,7 @@ class Breaking:
         self.board = board
         self.breaks: list[str] = []
 
-    async def add(self, replica: str, number: int, counts: dict[str, int], *, last: bool = False) -> None:
+    async def add(self, replica: str, number: int, counts: Mapping[str, int], *, last: bool = False) -> None:
         how = self.breaks.pop() if self.breaks else ""
         if how != "before":
             await self.board.add(replica, number, counts, last=last)
