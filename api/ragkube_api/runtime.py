@@ -175,7 +175,7 @@ def _proposals(
     model = load_model()
     proposer = Proposer(
         cache=backends.cache,
-        index=QuestionIndex(backends.cache, WordllamaEmbedder(model, model.units.shape[1]).embed),
+        index=QuestionIndex(backends.cache, WordllamaEmbedder(model, model.dimensions).embed),
         gates=Gates(model),
         budget=ErrorBudget(semantic.max_error_rate, backends.audits, telemetry),
         model=model,

@@ -229,6 +229,6 @@ async def test_a_failover_is_noticed_before_anybody_asks(own_cluster: RedisServe
         own_cluster.processes[lost].kill()
         await asyncio.to_thread(own_cluster.wait_for_failover, key, lost=lost)
         async with asyncio.timeout(30):
-            while client._scripts.ready(slot_of(key)) is None:  # noqa: ASYNC110  # it tells nobody
+            while client._cluster.ready(slot_of(key)) is None:  # noqa: ASYNC110  # it tells nobody
                 await asyncio.sleep(0.02)
         assert await client.script(ECHO, [key], ["after"]) == [key.encode(), b"after"]

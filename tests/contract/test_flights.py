@@ -9,11 +9,11 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 import pytest
-from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.memory_flights import MemoryFlights
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.redis_flights import CLAIM, RedisFlights
+from ragkube_api.adapters.resp_cluster import slot_of
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import Flights
 from ragkube_api.settings import RedisCacheBackend
@@ -375,12 +375,9 @@ async def _handed_on(flights: Flights) -> None:
 
 async def _until_field(flights: RedisFlights, name: str) -> None:
     """Until the flight has the field: ``waited`` when another process waits, ``result`` when it is published."""
-
-    async def read(client: RedisCluster) -> bool:
-        return await client.execute_command("HGET", flights._key("acme", "q"), name) is not None
-
+    key = flights._key("acme", "q")
     async with asyncio.timeout(PATIENCE):
-        while not await flights._client.run(read):  # noqa: ASYNC110  only Redis knows
+        while await flights._client.command(slot_of(key), "HGET", key, name) is None:  # noqa: ASYNC110  only Redis knows
             await asyncio.sleep(0.01)
 
 

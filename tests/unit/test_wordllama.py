@@ -6,16 +6,19 @@ import socket
 import subprocess
 import sys
 from datetime import UTC, datetime
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 from ragkube_api.adapters.embedded_store import open_embedded_store
 from ragkube_api.adapters.reranked_store import RerankedStore
 from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
-from ragkube_api.adapters.wordllama_model import load_model
+from ragkube_api.adapters.wordllama_model import load_model, mapped
 from ragkube_api.domain import Document, DocumentWrite, SearchQuery
+from ragkube_api.errors import StartupError
 from ragkube_api.text import chunking
 
 
@@ -43,6 +46,34 @@ async def test_many_texts_are_embedded_like_one() -> None:
     vectors = await embedder.embed_documents(texts)
     assert np.allclose(vectors[250], await embedder.embed_query(texts[250]), atol=1e-6)
     assert (await embedder.embed_documents([])).shape == (0, 64)
+
+
+def test_vectors_are_exactly_those_of_the_file() -> None:
+    model = load_model()
+    spec = find_spec("wordllama")
+    assert spec is not None
+    assert spec.submodule_search_locations
+    folder = Path(spec.submodule_search_locations[0])
+    (stored,) = load_file(folder / "weights" / "l2_supercat_256.safetensors").values()
+    table = stored.astype(np.float32)
+    every = np.arange(len(table), dtype=np.uint16)
+    assert all(np.array_equal(model.total(every[n : n + 1]), table[n]) for n in range(0, len(table), 7))
+    assert np.allclose(model.weights, np.linalg.norm(table, axis=1), rtol=1e-6)
+
+    question, text = model.tokens(["How far is the moon?", "The distance of the moon is 384,400 km."])
+    units = table / np.linalg.norm(table, axis=1)[:, None]
+    asked = np.unique(question)
+    best = (units[asked] @ units[text].T).max(axis=1)
+    wanted = model.weights[asked] @ best / model.weights[asked].sum()
+    assert np.allclose(model.interaction(question, [text]), [wanted], atol=1e-5)
+
+
+@pytest.mark.parametrize("content", [b"", b"\x05\0\0\0\0\0\0\0[1,2]", b"\xff" * 100])
+def test_a_damaged_model_file_is_one_sentence(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "model.safetensors"
+    file.write_bytes(content)
+    with pytest.raises(StartupError, match="damaged"):
+        mapped(file)
 
 
 def test_loading_needs_no_network_and_not_the_package_itself(monkeypatch: pytest.MonkeyPatch) -> None:

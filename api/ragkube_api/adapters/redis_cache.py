@@ -13,7 +13,6 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 import orjson
-from redis.asyncio.cluster import RedisCluster
 
 from ragkube_api.adapters.leases import Leases
 from ragkube_api.adapters.local_level import LocalLevel
@@ -26,6 +25,7 @@ from ragkube_api.adapters.redis_limiter import RedisReservations
 from ragkube_api.adapters.redis_subscription import Subscription
 from ragkube_api.adapters.redis_values import RedisValueCache
 from ragkube_api.adapters.redis_writes import RedisWrites
+from ragkube_api.adapters.resp_cluster import slot_of
 from ragkube_api.adapters.tiered_cache import TieredCache
 from ragkube_api.domain import SourceStatus
 from ragkube_api.settings import LocalLevel as LocalLevelSettings
@@ -105,19 +105,11 @@ class RedisSourceBoard:
     async def publish(self, status: SourceStatus) -> None:
         """Replace the source's field."""
         body = orjson.dumps(status.as_json())
-
-        async def write(client: RedisCluster) -> None:
-            await client.execute_command("HSET", self._key, status.name, body)
-
-        await self._client.run(write)
+        await self._client.command(slot_of(self._key), "HSET", self._key, status.name, body)
 
     async def read(self) -> Mapping[str, SourceStatus]:
         """Every source that was published."""
-
-        async def fetch(client: RedisCluster) -> list[bytes]:
-            return list(await client.execute_command("HVALS", self._key))
-
-        found = [_status(body) for body in await self._client.run(fetch)]
+        found = [_status(body) for body in await self._client.command(slot_of(self._key), "HVALS", self._key)]
         return {status.name: status for status in sorted(found, key=lambda status: status.name)}
 
 

@@ -7,22 +7,22 @@ and is as good as nothing.
 from __future__ import annotations
 
 import json
+import random
 import re
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, NamedTuple, TypeAlias
-
-from redis.asyncio.cluster import RedisCluster
+from typing import Any, Final, NamedTuple
 
 from ragkube_api.adapters import redis_scripts as scripts
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.redis_keys import slot_tag
+from ragkube_api.adapters.resp_cluster import SLOTS
+from ragkube_api.adapters.resp_connection import Word
 from ragkube_api.domain import About, Fence, Key, Kind, Lifetime
 from ragkube_api.errors import CacheUnavailableError
 
-Word: TypeAlias = bytes | str | int
 KINDS: Final[tuple[Kind, ...]] = ("answer", "retrieval", "document")
 
 MOST_AT_ONCE = 1_000
@@ -239,8 +239,8 @@ class RedisLevel:
 
     async def ping(self) -> None:
         """The cluster says of itself that every slot is served."""
-        state = await self._client.run(_cluster_state)
-        if state != "ok":
+        info = await self._client.command(random.randrange(SLOTS), "CLUSTER", "INFO")  # noqa: S311 - no secret
+        if "cluster_state:ok" not in _text(info).split():
             raise CacheUnavailableError(
                 "The Redis Cluster does not serve every slot: cluster_state is not ok.", retry_after=2
             )
@@ -295,11 +295,6 @@ class RedisLevel:
     def _index_keys(self, tenant: str, kind: Kind) -> list[str]:
         tag = self._tag(tenant)
         return [f"{tag}:index:{kind}", f"{tag}:expiry:{kind}"]
-
-
-async def _cluster_state(client: RedisCluster) -> str:
-    info = await client.execute_command("CLUSTER INFO", target_nodes=RedisCluster.RANDOM)
-    return str(info.get("cluster_state"))
 
 
 def _entry(now: int, current: bool, meta: str, value: bytes) -> Stored | None:
