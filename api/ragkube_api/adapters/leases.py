@@ -46,6 +46,10 @@ class Holding:
     pause: float = 0.0
     failed: float = 0.0
 
+    def shared(self, token: str) -> str:
+        """An equal one: ten thousand entries need not have ten thousand copies."""
+        return self.token if token == self.token else token
+
 
 class Leases:
     """``lease_seconds`` must be the same in every replica; 0 entries in ``local`` means that no lease is wanted."""

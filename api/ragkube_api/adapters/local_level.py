@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from ragkube_api.adapters.selection import matches
 from ragkube_api.domain import About, Cached, EntryNote, Key, LevelStatistics, Lifetime, Selector
 
-# What Python needs for an entry besides its value: its objects and its places in three dictionaries.
+# What Python needs for an entry besides its value: its objects and its place in the dictionary.
 _OVERHEAD = 600
 
 
@@ -36,8 +36,9 @@ class LocalEntry:
     ) -> LocalEntry:
         """One that is stored now."""
         fresh_until = now + lifetime.fresh_seconds
+        kept_until = fresh_until + lifetime.stale_seconds if lifetime.stale_seconds else fresh_until
         mark = about.mark if about else ""
-        return cls(value, state, now, fresh_until, fresh_until + lifetime.stale_seconds, noted, about, mark)
+        return cls(value, state, now, fresh_until, kept_until, noted, about, mark)
 
     def without_about(self) -> LocalEntry:
         """The same where another level has the description."""
@@ -68,7 +69,7 @@ class LocalLevel:
         self._clock = clock
         self.capacity = min(max_entries, max_bytes)
         self._entries: OrderedDict[tuple[str, Key], LocalEntry] = OrderedDict()
-        self._keys: dict[str, set[Key]] = {}
+        self._count: Counter[str] = Counter()  # by tenant; a set of keys each would need 65 bytes an entry
         self._bytes = 0
         self._evictions: Counter[str] = Counter()
 
@@ -90,7 +91,7 @@ class LocalLevel:
         if self._max_entries == 0 or entry.weight > self._max_bytes:
             return False
         self._entries[tenant, key] = entry
-        self._keys.setdefault(tenant, set()).add(key)
+        self._count[tenant] += 1
         self._bytes += entry.weight
         while len(self._entries) > self._max_entries or self._bytes > self._max_bytes:
             oldest_tenant, oldest_key = next(iter(self._entries))
@@ -104,15 +105,14 @@ class LocalLevel:
         if entry is None:
             return False
         self._bytes -= entry.weight
-        keys = self._keys[tenant]
-        keys.discard(key)
-        if not keys:
-            del self._keys[tenant]
+        self._count[tenant] -= 1
+        if not self._count[tenant]:
+            del self._count[tenant]
         return True
 
     def clear(self, tenant: str) -> None:
         """Forget everything of the tenant."""
-        for key in tuple(self._keys.get(tenant, ())):
+        for key in self._keys(tenant):
             self.remove(tenant, key)
 
     def drop(self, tenant: str, selector: Selector) -> int:
@@ -141,8 +141,12 @@ class LocalLevel:
 
     def _of(self, tenant: str) -> list[tuple[Key, LocalEntry]]:
         now = self._clock()
-        found = [(key, self._entries[tenant, key]) for key in self._keys.get(tenant, ())]
+        found = [(key, self._entries[tenant, key]) for key in self._keys(tenant)]
         return [(key, entry) for key, entry in found if entry.kept_until > now]
+
+    def _keys(self, tenant: str) -> list[Key]:
+        """Asks every entry of all tenants, unless the tenant has none."""
+        return [key for owner, key in self._entries if owner == tenant] if tenant in self._count else []
 
 
 class MemoryValueCache:

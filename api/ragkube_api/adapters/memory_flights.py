@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Final
 
+from ragkube_api.bounded import Bounded
 from ragkube_api.coalescing import Coalescer
 
 KEPT_SECONDS: Final = 10.0
 _MOST_KEPT: Final = 1_000
+_MOST_KEPT_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,9 @@ class MemoryFlights:
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
         self._running: Coalescer[bytes] = Coalescer()
-        self._finished: OrderedDict[tuple[str, str], _Finished] = OrderedDict()
+        self._finished: Bounded[tuple[str, str], _Finished] = Bounded(
+            most=_MOST_KEPT, most_bytes=_MOST_KEPT_BYTES, weigh=lambda finished: len(finished.result)
+        )
 
     async def once(
         self,
@@ -54,10 +57,6 @@ class MemoryFlights:
 
     def _keep(self, key: tuple[str, str], result: bytes) -> None:
         now = self._clock()
-        self._finished[key] = _Finished(result, now)
-        self._finished.move_to_end(key)
-        while self._finished:
-            oldest, finished = next(iter(self._finished.items()))
-            if len(self._finished) <= _MOST_KEPT and now - finished.moment <= KEPT_SECONDS:
-                break
-            del self._finished[oldest]
+        self._finished.put(key, _Finished(result, now))
+        while (oldest := self._finished.oldest()) and now - oldest[1].moment > KEPT_SECONDS:
+            self._finished.pop(oldest[0])

@@ -9,7 +9,7 @@ state, tells the holders, and goes on when each has given its lease up or the le
 from __future__ import annotations
 
 import asyncio
-import time
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
 from typing import Final
@@ -35,6 +35,8 @@ from ragkube_api.errors import CacheUnavailableError
 _AWAY_SECONDS: Final = (0.1, 2.0)
 _PROBE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = (0.001, 0.05)
+# What is in both levels is described in Redis only.
+_NOTED_BELOW: Final = math.nan
 
 
 class _Flight:
@@ -127,7 +129,8 @@ class TieredCache:
         if about is not None and about.mark in holding.disowned:
             return False
         entry = LocalEntry.new(
-            value, fence.token if fence else "", now=self._clock(), noted=time.time(), lifetime=lifetime, about=about
+            value, holding.shared(fence.token) if fence else "", now=self._clock(), noted=_NOTED_BELOW,
+            lifetime=lifetime, about=about,
         ).without_about()  # fmt: skip
         if fence is None:
             return self._local.put(tenant, key, entry)
@@ -279,8 +282,8 @@ class TieredCache:
         if newest and _kept_here(key):
             now = self._clock()
             entry = LocalEntry(
-                found.value, reply.token if found.current else "", stored=now - found.age, fresh_until=now + found.fresh,
-                kept_until=now + found.kept, noted=time.time() - found.age, about=None, mark=found.mark,
+                found.value, holding.shared(reply.token) if found.current else "", stored=now - found.age,
+                fresh_until=now + found.fresh, kept_until=now + found.kept, noted=_NOTED_BELOW, about=None, mark=found.mark,
             )  # fmt: skip
             self._local.put(holding.tenant, key, entry)
         return Cached(found.value, "redis", found.current, found.age, found.fresh)

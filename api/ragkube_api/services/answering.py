@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from ragkube_api.bounded import Bounded
 from ragkube_api.domain import Asked, Cached, Key, Lookup, Proposal
 from ragkube_api.errors import RagkubeError
 from ragkube_api.ports import FencedCache, Proposals
@@ -24,8 +25,9 @@ from ragkube_api.telemetry import Telemetry
 __all__ = ["Answer", "Answering", "Held", "LookedUp", "Question"]
 
 _MOST_REFRESHES: Final = 4
-# Values of this process that were found whole need not be checked at each hit.
+# Values of this process that were found whole need not be checked at each hit; their parts are copies.
 _MOST_WHOLE: Final = 2048
+_MOST_WHOLE_BYTES: Final = 8 * 1024 * 1024
 # Other replicas see an old answer near its end at about the same moment; so long they take the new one of the first.
 _REFRESHED_SECONDS: Final = 10.0
 
@@ -95,7 +97,9 @@ class Answering:
         self._timeout = timeout_seconds
         self._telemetry = telemetry
         self._refreshes = Background(_MOST_REFRESHES)
-        self._whole: dict[str | None, tuple[bytes, Entry]] = {}
+        self._whole: Bounded[str | None, tuple[bytes, Entry]] = Bounded(
+            most=_MOST_WHOLE, most_bytes=_MOST_WHOLE_BYTES, weigh=lambda known: 2 * len(known[0])
+        )
 
     def peek(self, question: Question) -> Ready | None:
         """What may be served right now without asking anybody; nothing is counted yet. None tells nothing.
@@ -205,9 +209,7 @@ class Answering:
             return known[1]
         entry = answer_codec.open_entry(value, digest)
         if entry is not None and digest is not None:
-            if len(self._whole) >= _MOST_WHOLE:
-                del self._whole[next(iter(self._whole))]
-            self._whole[digest] = value, entry
+            self._whole.put(digest, (value, entry))
         return entry
 
     def _hit(

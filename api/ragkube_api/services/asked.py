@@ -17,6 +17,8 @@ from ragkube_api.settings import RetrievalSettings
 FLUSH_SECONDS: Final = 5.0
 MAX_DISTINCT: Final = 20_000
 """Different questions that are counted between two flushes; further ones are not counted."""
+MAX_BYTES: Final = 8 * 1024 * 1024
+"""Of their texts and filters together."""
 
 _Asked: TypeAlias = tuple[str, str, int, float, bytes, str | None]
 
@@ -28,6 +30,7 @@ class AskedQuestions:
         self._cache = cache
         self._defaults = defaults
         self._counts: dict[_Asked, int] = {}
+        self._bytes = 0
 
     def note(self, question: Question) -> None:
         """Count one request, unless it wants to leave no trace. Takes about a microsecond."""
@@ -38,12 +41,13 @@ class AskedQuestions:
         counts = self._counts
         if asked in counts:
             counts[asked] += 1
-        elif len(counts) < MAX_DISTINCT:
+        elif len(counts) < MAX_DISTINCT and self._bytes < MAX_BYTES:
             counts[asked] = 1
+            self._bytes += len(question.text) + len(filters)
 
     async def flush(self) -> None:
         """Hand over what was counted; what cannot be handed over now is kept for the next time."""
-        counted, self._counts = self._counts, {}
+        counted, self._counts, self._bytes = self._counts, {}, 0
         by_tenant: dict[str, dict[bytes, int]] = defaultdict(dict)
         for asked, count in counted.items():
             by_tenant[asked[0]][self._request(asked)] = count

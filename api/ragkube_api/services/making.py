@@ -25,7 +25,8 @@ from ragkube_api.services.ttl_classes import TtlClasses
 from ragkube_api.services.writing import Writer
 from ragkube_api.telemetry import Telemetry
 
-_MOST_KNOWN_KEYS = 4096
+# Keys of questions that need not be made again: of short ones, as it is their number that is bounded.
+_MOST_KNOWN_KEYS, _KNOWN_CHARACTERS = 4096, 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +108,7 @@ class Maker:
     def attempt(self, question: Question) -> Attempt:
         """The question ready to be answered; raises ``InvalidRequestError`` for a model that is not allowed."""
         model, filters = self._writer.model(question.model), question.filters
-        if filters:
+        if filters or len(question.text) > _KNOWN_CHARACTERS:
             text, key, search = self._keys(question.text, question.k, question.alpha, model, filters)
         else:
             text, key, search = self._unfiltered(question.text, question.k, question.alpha, model)

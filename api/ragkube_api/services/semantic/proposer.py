@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import time
-from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Final, Literal, TypeVar
+from typing import Final, Literal
 
+from ragkube_api.bounded import Bounded
 from ragkube_api.domain import Asked, Cached, EntryNote, Key, Proposal
 from ragkube_api.errors import CacheUnavailableError, RagkubeError
 from ragkube_api.ports import FencedCache, Verifier
@@ -23,8 +23,6 @@ from ragkube_api.services.semantic.index import Candidate, QuestionIndex
 from ragkube_api.telemetry import Telemetry
 from ragkube_api.text.alignment import TokenModel
 
-_T = TypeVar("_T")
-
 _POLL_SECONDS: Final = 0.5
 """So old the knowledge of what other replicas have answered may be."""
 _MOST_AUDITS: Final = 2
@@ -33,6 +31,7 @@ _MOST_LOADS: Final = 4
 _REPEATED_SECONDS: Final = 1.0
 """Between audits of wordings that are asked again: thousands of hits a second must not become as many model calls."""
 _MOST_REMEMBERED: Final = 10_000
+_MOST_BYTES: Final = 8 * 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,8 +87,12 @@ class Proposer:
         self._polled: dict[str, float] = {}
         self._known: set[str] = set()
         self._loads = Background(_MOST_LOADS)
-        self._aliases: OrderedDict[tuple[str, str], _Alias] = OrderedDict()
-        self._withheld: OrderedDict[tuple[str, str], bytes] = OrderedDict()
+        self._aliases: Bounded[tuple[str, str], _Alias] = Bounded(
+            most=_MOST_REMEMBERED, most_bytes=_MOST_BYTES, weigh=lambda alias: len(alias.value)
+        )
+        self._withheld: Bounded[tuple[str, str], bytes] = Bounded(
+            most=_MOST_REMEMBERED, most_bytes=_MOST_BYTES, weigh=len
+        )
         self._audits = Background(_MOST_AUDITS)
 
     async def propose(self, asked: Asked) -> Proposal | None:
@@ -104,7 +107,7 @@ class Proposer:
         if found is None:
             return None
         if not await self._budget.serving(asked.tenant):
-            _remember(self._withheld, (asked.tenant, asked.key.digest), found.cached.value)
+            self._withheld.put((asked.tenant, asked.key.digest), found.cached.value)
             self._telemetry.semantic_proposals.labels("withheld").inc()
             return None
         self._telemetry.semantic_proposals.labels("served").inc()
@@ -113,7 +116,7 @@ class Proposer:
             alias = _Alias(
                 found.key, found.cached.value, proposal.similarity, proposal.gates, _mark(asked, found.entry)
             )
-            _remember(self._aliases, (asked.tenant, asked.key.digest), alias)
+            self._aliases.put((asked.tenant, asked.key.digest), alias)
         self._sample(asked.tenant, asked.key, found.cached.value, asked.generate)
         return found.proposal
 
@@ -130,9 +133,9 @@ class Proposer:
             return None
         cached = self._cache.peek(tenant, alias.key) or (await self._cache.lookup(tenant, alias.key)).found
         if cached is None or not self._stands(tenant, alias, cached):
-            self._aliases.pop((tenant, key.digest), None)
+            self._aliases.pop((tenant, key.digest))
             return None
-        self._aliases.move_to_end((tenant, key.digest))
+        self._aliases.touch((tenant, key.digest))
         self._telemetry.semantic_proposals.labels("recalled").inc()
         now = self._clock()
         if now - self._repeated >= _REPEATED_SECONDS and self._sample(tenant, key, cached.value, generate):
@@ -188,7 +191,7 @@ class Proposer:
 
     async def _compare_withheld(self, tenant: str, note: EntryNote) -> None:
         """The answer that was made instead of a hit has arrived: a comparison that costs nothing."""
-        value = self._withheld.pop((tenant, note.key.digest), None)
+        value = self._withheld.pop((tenant, note.key.digest))
         if value is None:
             return
         found = (await self._cache.lookup(tenant, note.key)).found
@@ -277,10 +280,3 @@ def _supported(asked: Asked, entry: Entry) -> bool:
     citations, documents = cited(answer_codec.contents(entry))
     same = entry.evidence == asked.evidence
     return evidence_agrees(asked.passages, citations=citations, documents=documents, same_evidence=same)
-
-
-def _remember(kept: OrderedDict[tuple[str, str], _T], name: tuple[str, str], value: _T) -> None:
-    kept[name] = value
-    kept.move_to_end(name)
-    if len(kept) > _MOST_REMEMBERED:
-        kept.popitem(last=False)
