@@ -135,6 +135,17 @@ class Generation:
     complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ModelCall:
+    """One call of a language model, for the metrics."""
+
+    model: str
+    outcome: Literal["ok", "incomplete", "unavailable"]
+    usage: Usage
+    cost_usd: float
+    seconds: float
+
+
 Kind: TypeAlias = Literal["answer", "retrieval", "document"]
 """What is cached under a fence; embeddings depend on no document and need none."""
 

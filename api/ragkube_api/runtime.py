@@ -64,7 +64,7 @@ async def build(settings: s.Settings, stack: AsyncExitStack) -> Runtime:
     telemetry = Telemetry()
     caches = await _caches(settings, telemetry, stack)
     answerer, fallback = await _answerers(settings.llm, stack)
-    verifier = await _verifier(settings.cache.semantic, stack)
+    verifier = await _verifier(settings, telemetry, stack)
     backends = Backends(store, embedder, answerer, fallback, *caches, verifier, telemetry=telemetry)
     return assemble(settings, backends, stack)
 
@@ -187,7 +187,15 @@ def _proposals(
     return proposer
 
 
-async def _verifier(semantic: s.SemanticSettings | None, stack: AsyncExitStack) -> Verifier | None:
+async def _verifier(settings: s.Settings, telemetry: Telemetry, stack: AsyncExitStack) -> Verifier | None:
+    semantic, llm = settings.cache.semantic, settings.llm
+    if semantic is not None and semantic.verifier_model is not None and isinstance(llm, s.AnthropicLLM):
+        from ragkube_api.adapters.anthropic_verifier import open_model_verifier
+
+        telemetry.expect_model(semantic.verifier_model)
+        return await stack.enter_async_context(
+            open_model_verifier(llm, semantic.verifier_model, telemetry.model_called)
+        )
     if semantic is None or semantic.verifier_url is None:
         return None
     from ragkube_api.adapters.http_verifier import open_http_verifier

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
@@ -162,6 +162,16 @@ class SemanticSettings(_Model):
     )
     verifier_url: str | None = Field(default=None, description="a cross-encoder that is asked last, by HTTP")
     verifier_threshold: float = Field(default=0.9, ge=0, le=1)
+    verifier_model: str | None = Field(
+        default=None, description="a model of llm that is asked last instead of a cross-encoder"
+    )
+
+    @model_validator(mode="after")
+    def _one_verifier(self) -> Self:
+        if self.verifier_url is not None and self.verifier_model is not None:
+            msg = "name verifier_url or verifier_model, not both"
+            raise ValueError(msg)
+        return self
 
 
 class CacheSettings(_Model):
@@ -279,6 +289,14 @@ class Settings(_Model):
     retrieval: RetrievalSettings = RetrievalSettings()
     documents: DocumentSettings = DocumentSettings()
     log: LogSettings = LogSettings()
+
+    @model_validator(mode="after")
+    def _verifier_has_a_server(self) -> Self:
+        semantic = self.cache.semantic
+        if semantic is not None and semantic.verifier_model is not None and self.llm.kind != "anthropic":
+            msg = "cache.semantic.verifier_model needs llm.kind anthropic"
+            raise ValueError(msg)
+        return self
 
 
 def load(path: Path) -> Settings:

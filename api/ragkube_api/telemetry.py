@@ -23,6 +23,7 @@ import structlog
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from structlog.typing import FilteringBoundLogger, Processor
 
+from ragkube_api.domain import ModelCall
 from ragkube_api.log_output import LogOutput
 from ragkube_api.loop_metrics import LoopCounter, LoopHistogram
 from ragkube_api.settings import LogSettings
@@ -41,6 +42,7 @@ EVENTS: Final = {
     "cache_cleared": "cached values were dropped on request (tenant, by, removed, kind, tag, document, question)",
     "cache_answer_disowned": "an answer was removed for good on request (tenant, answer, by)",
     "asked_not_counted": "counting of asked questions ended by a fault (exception)",
+    "counts_not_shared": "handing over hits, misses and errors to the sums of the deployment ended by a fault (exception)",
     "cache_unavailable": "the cache could not be reached; the request went on without it",
     "cache_entry_corrupt": "a cached value could not be read and counts as a miss",
     "cache_refresh_failed": "a cached answer could not be made anew in the background (code)",
@@ -245,6 +247,20 @@ class Telemetry:
             self.llm_tokens.labels(model, direction)
         self.llm_cost.labels(model)
         self.llm_latency.labels(model)
+
+    def model_called(self, call: ModelCall) -> None:
+        """Count one call, and write its line unless it failed: who called says so."""
+        self.llm_calls.labels(call.model, call.outcome).inc()
+        self.llm_latency.labels(call.model).observe(call.seconds)
+        if call.outcome == "unavailable":
+            return
+        self.llm_tokens.labels(call.model, "input").inc(call.usage.input_tokens)
+        self.llm_tokens.labels(call.model, "output").inc(call.usage.output_tokens)
+        self.llm_cost.labels(call.model).inc(call.cost_usd)
+        self.log.info(
+            "llm_call", model=call.model, outcome=call.outcome, input_tokens=call.usage.input_tokens,
+            output_tokens=call.usage.output_tokens, cost_usd=call.cost_usd, latency_ms=round(call.seconds * 1000, 1),
+        )  # fmt: skip
 
     def _request_line(self, fields: Mapping[str, Any], *, quiet: bool) -> None:
         write = self.log.debug if quiet else self.log.info

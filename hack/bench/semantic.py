@@ -9,7 +9,7 @@ import argparse
 import asyncio
 import sys
 
-from bench import datasets, semantic_proposals, semantic_quora
+from bench import datasets, semantic_proposals, semantic_quora, semantic_verifier
 
 
 def main(split: str = "report") -> None:
@@ -19,6 +19,7 @@ def main(split: str = "report") -> None:
         sys.exit(f"no test data at {data}: set RAGKUBE_TEST_DATA")
     semantic_quora.report(data, split)
     asyncio.run(semantic_proposals.report(data, split))
+    asyncio.run(semantic_verifier.cost())
 
 
 if __name__ == "__main__":

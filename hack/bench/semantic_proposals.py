@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -10,16 +9,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
-import httpx2
 import numpy as np
 
-from bench import datasets
+from bench import datasets, semantic_verifier
 from bench.evaluation import Bench, ingest
 from bench.retrieval import opened
 from bench.semantic_pairs import Pair, free, own
 from bench.semantic_quora import cosines
 from ragkube_api.adapters.extractive_answerer import ExtractiveAnswerer
-from ragkube_api.adapters.http_verifier import HttpVerifier
 from ragkube_api.adapters.wordllama_model import load_model
 from ragkube_api.domain import Passage
 from ragkube_api.services import evidence
@@ -133,25 +130,18 @@ async def _verified(results: Sequence[Judged]) -> None:
     """What a verifier adds: one that is never wrong, and a cross-encoder when there is one to ask."""
     best = sum(one.served for one in results if one.pair.same)
     print(f"  bound: a verifier that is never wrong    paraphrases {best:>4}             near misses    0")
-    url, threshold = os.environ.get("RAGKUBE_BENCH_VERIFIER"), _threshold()
-    if url is None:
-        print(
-            "  + verifier: not measured (RAGKUBE_BENCH_VERIFIER=URL of a /rerank or /predict endpoint, see bench.verifier)"
-        )
-        return
-    asked = [one for one in results if "guards" in one.wording.passed and one.evidence]
-    # quality is measured here, not speed: no answer is refused for being late
-    async with httpx2.AsyncClient(timeout=60) as client:
-        verifier = HttpVerifier(url, threshold, client)
+    async with AsyncExitStack() as stack:
+        found = await semantic_verifier.named(stack)
+        if found is None:
+            print(f"  + verifier: quality not measured ({semantic_verifier.HOW})")
+            return
+        name, verifier = found
+        asked = [one for one in results if "guards" in one.wording.passed and one.evidence]
         same = [one for one in asked if await verifier.same(one.pair.asked, one.pair.cached)]
-    for name, kept in (
-        (f"+ verifier at {threshold:g}", [one for one in same if one.served]),
+    for line, kept in (
+        (f"+ {name}", [one for one in same if one.served]),
         ("guards + evidence without it", asked),
         ("guards + evidence + verifier", same),
     ):
         count = Counter(one.pair.same for one in kept)
-        print(f"  {name:<34} paraphrases {count[True]:>4}             near misses {count[False]:>4}")
-
-
-def _threshold() -> float:
-    return float(os.environ.get("RAGKUBE_BENCH_VERIFIER_THRESHOLD", "0.9"))
+        print(f"  {line:<34} paraphrases {count[True]:>4}             near misses {count[False]:>4}")

@@ -122,6 +122,13 @@ def test_everything_that_is_said_about_the_cache_arrives() -> None:
         )
 
 
+def test_a_model_as_the_verifier_arrives_without_a_threshold() -> None:
+    server = {"type": "Anthropic", "anthropic": {"model": "m", "baseUrl": "http://x"}}
+    spec = {"cache": {"semantic": {"verifier": {"model": "small"}}}, "llm": server}
+    for found in (cluster(parse(spec)).cache.semantic, local(parse(spec)).cache.semantic):
+        assert found == SemanticSettings(max_error_rate=0.01, audit_rate=0.05, verifier_model="small")
+
+
 @pytest.mark.proves("C7")
 def test_paraphrases_are_off_until_one_line_switches_them_on() -> None:
     assert cluster(parse({})).cache.semantic is None

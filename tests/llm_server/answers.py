@@ -8,13 +8,17 @@ from typing import Any
 
 _SENTENCE = re.compile(r"[^.!?\n]+[.!?]?")
 _WORD = re.compile(r"\w+")
+_ONE_WORD = re.compile(r"exactly one word: (\w+)")
 _UNKNOWN = re.compile(r"reply with exactly this sentence[^:]*: (.+)")
 
 
 def reply(request: Mapping[str, Any]) -> dict[str, Any]:
     """A whole message for a request."""
     documents, question = _sent(request["messages"])
-    content = _content(documents, question, str(request.get("system", "")))
+    system = str(request.get("system", ""))
+    # who asks for one word about two questions gets the one that lets a test go on
+    word = _ONE_WORD.search(system)
+    content = [{"type": "text", "text": word.group(1)}] if word else _content(documents, question, system)
     words = sum(len(_WORD.findall(text)) for text in [*documents, question])
     return {
         "id": f"msg_{abs(hash(question)):024d}"[:28], "type": "message", "role": "assistant",

@@ -151,6 +151,10 @@ _BUDGET = (
     "spec.cache.semantic.maxErrorRate: Invalid value: maxErrorRate must be above 0%: without a budget for errors remove "
     "semantic, then only the same question is answered from the cache"
 )
+_VERIFIER = (
+    "spec.cache.semantic.verifier.url: Invalid value: a verifier has either a url (a cross-encoder) or a model "
+    "(of spec.llm.anthropic)"
+)
 _AUDITS = (
     "spec.cache.semantic.auditRate: Invalid value: auditRate must be above 0% and at most 100%: "
     "without audits nobody knows how many hits are wrong"
@@ -326,7 +330,10 @@ REFUSED = [
             f"in body {_PERCENT}", semantic(maxErrorRate="one")),
     Refused("audits-zero", _AUDITS, semantic(auditRate="0%")),
     Refused("audits-many", _AUDITS, semantic(auditRate="101%")),
-    Refused("verifier-url", "spec.cache.semantic.verifier.url: Required value", semantic(verifier={})),
+    Refused("verifier-none", _VERIFIER, semantic(verifier={})),
+    Refused("verifier-two", _VERIFIER, {**semantic(verifier={"url": "http://v", "model": "m"}), **anthropic(**SERVER)}),
+    Refused("verifier-model", "spec.cache.semantic.verifier.model: Invalid value: a verifier's model is one of "
+            "spec.llm.anthropic: set llm.type to Anthropic, or name a url", semantic(verifier={"model": "m"})),
     Refused("min-above-max", "spec.autoscaling.minReplicas: Invalid value: minReplicas is above maxReplicas: lower "
             "minReplicas or raise maxReplicas", autoscaling(minReplicas=5, maxReplicas=4)),
     Refused("min-above-default-max", "spec.autoscaling.minReplicas: Invalid value: minReplicas is above maxReplicas: "
@@ -415,6 +422,7 @@ ACCEPTED = [
     Accepted("no-classes", answers(classes=[])),
     Accepted("own-classes", answers(classes=[ttl_class(), ttl_class(name="slow", words=["for ever", "now"])])),
     Accepted("semantic", semantic()),
+    Accepted("verifier-model", {**semantic(verifier={"model": "m"}), **anthropic(**SERVER)}),
     Accepted("semantic-bounds", semantic(maxErrorRate="20%", auditRate="100%", verifier={"url": "http://v/score"})),
     Accepted("semantic-small", semantic(maxErrorRate="0.0001%", auditRate="0.5%")),
     Accepted("api-keys", {"auth": {"apiKeysSecretRef": KEY}}),

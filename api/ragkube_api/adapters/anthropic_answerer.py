@@ -37,14 +37,14 @@ _REFUSALS = {
 _DECLINED = "The language model declined to answer this question."
 
 
-class _NoMessageError(Exception):
+class NoMessageError(Exception):
     """The server's answer is no message."""
 
 
 @asynccontextmanager
 async def open_anthropic_answerer(settings: AnthropicLLM) -> AsyncIterator[AnthropicAnswerer]:
     """An answerer with its connections; an unreachable server shows at the first call, not here."""
-    clients = _Clients(settings)
+    clients = Clients(settings)
     try:
         yield AnthropicAnswerer(settings, clients)
     finally:
@@ -54,7 +54,7 @@ async def open_anthropic_answerer(settings: AnthropicLLM) -> AsyncIterator[Anthr
 class AnthropicAnswerer:
     """An ``Answerer`` that sends passages as citable documents."""
 
-    def __init__(self, settings: AnthropicLLM, clients: _Clients) -> None:
+    def __init__(self, settings: AnthropicLLM, clients: Clients) -> None:
         self._settings = settings
         self._clients = clients
 
@@ -90,7 +90,7 @@ class AnthropicAnswerer:
             with model_time.waiting():
                 async with asyncio.timeout(budget):
                     message = await self._ask(question, passages, chosen, began + budget)
-        except (anthropic.AnthropicError, _NoMessageError, httpx2.HTTPError, TimeoutError) as error:
+        except (anthropic.AnthropicError, NoMessageError, httpx2.HTTPError, TimeoutError) as error:
             raise _unavailable(error, chosen) from error
         log.info(
             "llm.called", model=chosen, seconds=round(time.monotonic() - began, 3), stop=message.stop_reason,
@@ -131,25 +131,21 @@ class AnthropicAnswerer:
                 timeout=max(0.05, seconds),
             )  # fmt: skip
         except ValueError as error:  # a body that is no JSON
-            raise _NoMessageError from error
-        # the SDK builds what it gets without checking it
-        content, usage = getattr(message, "content", None), getattr(message, "usage", None)
-        if isinstance(message, Message) and isinstance(content, list) and usage is not None:
-            return message
-        raise _NoMessageError
+            raise NoMessageError from error
+        return checked(message)
 
     def _generation(self, message: Message, passages: Sequence[Passage], model: str) -> Generation:
         blocks = [block for block in message.content if isinstance(block, TextBlock)]
         text = "".join(block.text for block in blocks).strip()
-        usage = Usage(_input_tokens(message), message.usage.output_tokens)
-        cost = _cost(usage, self._settings.prices.get(model))
+        usage = Usage(input_tokens(message), message.usage.output_tokens)
+        cost = cost_of(usage, self._settings.prices.get(model))
         complete = message.stop_reason == "end_turn" and bool(text)
         if not text:
             text = _DECLINED if message.stop_reason == "refusal" else prompts.UNKNOWN
         return _generation(text, _citations(blocks, passages), model, usage, cost, complete=complete)
 
 
-class _Clients:
+class Clients:
     """The SDK's client for the key that stands in the file now."""
 
     def __init__(self, settings: AnthropicLLM) -> None:
@@ -184,6 +180,14 @@ class _Clients:
         except OSError as error:
             log.error("llm.no_key", file=str(file), error=error.strerror)  # noqa: TRY400  no traceback needed
             raise LLMUnavailableError("The language model's API key cannot be read.") from error
+
+
+def checked(message: Any) -> Message:
+    """The SDK builds what it gets without checking it; raises ``NoMessageError``."""
+    content, usage = getattr(message, "content", None), getattr(message, "usage", None)
+    if isinstance(message, Message) and isinstance(content, list) and usage is not None:
+        return message
+    raise NoMessageError
 
 
 def _request(question: str, passages: Sequence[Passage]) -> list[MessageParam]:
@@ -246,14 +250,16 @@ def _generation(
     )
 
 
-def _input_tokens(message: Message) -> int:
+def input_tokens(message: Message) -> int:
+    """Cached ones too."""
     usage = message.usage
     return (
         usage.input_tokens + (usage.cache_creation_input_tokens or 0) + (usage.cache_read_input_tokens or 0)
     )
 
 
-def _cost(usage: Usage, price: ModelPrice | None) -> float:
+def cost_of(usage: Usage, price: ModelPrice | None) -> float:
+    """US dollars; 0 for a model without a price."""
     if price is None:
         return 0.0
     dollars = usage.input_tokens * price.input_per_mtok + usage.output_tokens * price.output_per_mtok
@@ -265,7 +271,7 @@ def _pause(error: Exception, left: float) -> bool | float:
     if isinstance(error, anthropic.APIStatusError):
         if error.status_code < 500 and error.status_code not in _RETRIED:
             return False
-    elif not isinstance(error, anthropic.APIConnectionError | _NoMessageError | httpx2.TransportError):
+    elif not isinstance(error, anthropic.APIConnectionError | NoMessageError | httpx2.TransportError):
         return False
     asked = _retry_after(error)
     if left < max(asked or 0, 0) + _LEAST_ATTEMPT_SECONDS:

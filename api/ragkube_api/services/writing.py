@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, Literal
 
-from ragkube_api.domain import Generation, Passage
+from ragkube_api.domain import Generation, ModelCall, Passage, Usage
 from ragkube_api.errors import FieldProblem, InvalidRequestError, LLMUnavailableError
 from ragkube_api.ports import Answerer
 from ragkube_api.telemetry import Telemetry
@@ -74,23 +74,14 @@ class Writer:
                 text, passages, model=model, timeout_seconds=max(seconds, 0.001)
             )
         except LLMUnavailableError:
-            self._telemetry.llm_calls.labels(model or "", "unavailable").inc()
-            self._telemetry.llm_latency.labels(model or "").observe(time.perf_counter() - started)
+            seconds = time.perf_counter() - started
+            self._telemetry.model_called(ModelCall(model or "", "unavailable", Usage(), 0.0, seconds))
             raise
         if generation.answerer == "llm":
             self._record(generation, time.perf_counter() - started)
         return generation
 
     def _record(self, generation: Generation, seconds: float) -> None:
-        telemetry, model, usage = self._telemetry, generation.model or "", generation.usage
-        outcome = "ok" if generation.complete else "incomplete"
-        telemetry.llm_calls.labels(model, outcome).inc()
-        telemetry.llm_latency.labels(model).observe(seconds)
-        telemetry.llm_tokens.labels(model, "input").inc(usage.input_tokens)
-        telemetry.llm_tokens.labels(model, "output").inc(usage.output_tokens)
-        telemetry.llm_cost.labels(model).inc(generation.cost_usd)
-        telemetry.log.info(
-            "llm_call", model=model, outcome=outcome, input_tokens=usage.input_tokens,
-            output_tokens=usage.output_tokens, cost_usd=generation.cost_usd,
-            latency_ms=round(seconds * 1000, 1),
-        )  # fmt: skip
+        outcome: Literal["ok", "incomplete"] = "ok" if generation.complete else "incomplete"
+        call = ModelCall(generation.model or "", outcome, generation.usage, generation.cost_usd, seconds)
+        self._telemetry.model_called(call)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, ClassVar
 
 from pydantic import Field, StringConstraints
 
-from ragkube_operator.crd.base import DURATION_PATTERN, Part, Quantity, Url, seconds
+from ragkube_operator.crd.base import DURATION_PATTERN, ModelName, Part, Quantity, Url, seconds
 from ragkube_operator.crd.rules import Rule
 
 LONGEST_DAYS = 30
@@ -170,12 +170,25 @@ class DocumentCache(Part):
 
 
 class Verifier(Part):
-    """A cross-encoder that has the last word on a paraphrase, by HTTP."""
+    """Has the last word on a paraphrase: a cross-encoder by HTTP, or a language model."""
 
-    url: Url
-    """Its address, as Text Embeddings Inference serves it: asked at `/rerank`, or as `/predict` when it ends so."""
+    url: Url | None = None
+    """Address of a cross-encoder as Text Embeddings Inference serves it: asked at `/rerank`, or as `/predict` when it
+    ends so."""
     threshold: Annotated[float, Field(ge=0, le=1)] = 0.9
-    """Least score with which the cached answer is served."""
+    """Least score of a cross-encoder with which the cached answer is served."""
+    model: ModelName | None = None
+    """A model of the server in `spec.llm.anthropic`, instead of a cross-encoder: one short call for each paraphrase
+    that passed all other gates."""
+
+    rules: ClassVar[tuple[Rule, ...]] = (
+        Rule(
+            cel="has(self.url) != has(self.model)",
+            message="a verifier has either a url (a cross-encoder) or a model (of spec.llm.anthropic)",
+            holds=lambda self: (self.url is None) != (self.model is None),
+            field="url",
+        ),
+    )
 
 
 class Semantic(Part):

@@ -74,6 +74,12 @@ def _local_level_fits(spec: RagDeploymentSpec) -> bool:
     return limit is None or 2 * amount(spec.cache.local.max_memory) <= amount(limit)
 
 
+def _verifier_has_a_server(spec: RagDeploymentSpec) -> bool:
+    semantic = spec.cache.semantic
+    model = semantic is not None and semantic.verifier is not None and semantic.verifier.model is not None
+    return not model or spec.llm.type == "Anthropic"
+
+
 class RagDeploymentSpec(Part):
     """What the platform should be. Every field has a default: an empty spec gives a working platform."""
 
@@ -134,6 +140,13 @@ class RagDeploymentSpec(Part):
                 or self.autoscaling.targets.in_flight <= self.api.max_concurrency
             ),
             field="autoscaling.targets.inFlight",
+        ),
+        Rule(
+            cel="!has(self.cache.semantic) || !has(self.cache.semantic.verifier) || "
+            "!has(self.cache.semantic.verifier.model) || self.llm.type == 'Anthropic'",
+            message="a verifier's model is one of spec.llm.anthropic: set llm.type to Anthropic, or name a url",
+            holds=_verifier_has_a_server,
+            field="cache.semantic.verifier.model",
         ),
         UpdateRule(
             cel="oldSelf.vectorStore.weaviate.type != 'Managed' || self.vectorStore.weaviate.type == 'Managed' || "

@@ -237,7 +237,8 @@ def _semantic(semantic: Semantic) -> dict[str, Any]:
         max_error_rate=share(semantic.max_error_rate),
         audit_rate=share(semantic.audit_rate),
         verifier_url=verifier.url if verifier is not None else None,
-        verifier_threshold=verifier.threshold if verifier is not None else None,
+        verifier_threshold=verifier.threshold if verifier is not None and verifier.url is not None else None,
+        verifier_model=verifier.model if verifier is not None else None,
     )
 
 
