@@ -157,15 +157,13 @@ class Key(NamedTuple):
     digest: str
 
 
-@dataclass(frozen=True, slots=True)
-class Fence:
+class Fence(NamedTuple):
     """State of a tenant's documents as the cache saw it; opaque, compared for equality by the cache only."""
 
     token: str
 
 
-@dataclass(frozen=True, slots=True)
-class Cached:
+class Cached(NamedTuple):
     """A stored value.
 
     ``current``: no document was written since its fence, so it may be served as it is. Otherwise only its evidence
@@ -180,8 +178,7 @@ class Cached:
     fresh_seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Lookup:
+class Lookup(NamedTuple):
     """What a look-up found, and the fence under which a value computed from now on may be stored.
 
     ``fence`` is None when the shared level is away: then ``found`` is from this process and never ``current``.

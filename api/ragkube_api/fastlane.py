@@ -9,14 +9,15 @@ differently. Where the two could differ the lane steps aside.
 
 from __future__ import annotations
 
-from functools import lru_cache
+from collections.abc import Callable
+from functools import lru_cache, partial
 from typing import Any, Final, TypeAlias
 
 import orjson
 
 from ragkube_api.admission import Admission
 from ragkube_api.context import Runtime
-from ragkube_api.domain import Identity
+from ragkube_api.domain import Identity, Lookup
 from ragkube_api.errors import RagkubeError
 from ragkube_api.routes.request import TENANT_HEADER, tenant_of
 from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN, is_tag
@@ -79,10 +80,51 @@ class FastLane:
             TRACE_ID.reset(token)
         return response
 
+    def ask(self, visit: Visit, deliver: Callable[[Visit], None]) -> bool:
+        """Ask the shared level for what ``now`` did not find; ``deliver`` is called once, later, and may ask for ``found``.
+
+        The visit is admitted then, and has its place among those that are answered. When it is False, the gateway goes
+        on with what is known of it.
+        """
+        question, identity = visit.question, visit.identity
+        if question is None or identity is None or not self._admission.charge(visit, identity):
+            return False
+        self._visits.busy += 1
+        try:
+            visit.asking = self._answering.ask(question, partial(self._told, visit, deliver))
+        except RagkubeError:
+            return False  # the application meets it again, and says so
+        return visit.asking
+
+    def _told(self, visit: Visit, deliver: Callable[[Visit], None], lookup: Lookup) -> None:
+        visit.lookup, visit.asking = lookup, False
+        if visit.asked is not None:
+            visit.asked.set_result(None)
+        deliver(visit)
+
+    def found(self, visit: Visit) -> Whole | None:
+        """The whole answer if the reply to ``ask`` is one that may be served as it is; the visit has ended then."""
+        question, lookup = visit.question, visit.lookup
+        if question is None or lookup is None or self._visits.draining:
+            return None
+        token = TRACE_ID.set(visit.trace_id)
+        try:
+            ready = self._answering.found(question, lookup)
+            if ready is None:
+                return None
+            self._visits.busy -= 1
+            response = self._response(visit, question, self._answering.hit(ready))
+            self._visits.end(visit)
+        finally:
+            TRACE_ID.reset(token)
+        return response
+
     async def look_up(self, visit: Visit, question: Question) -> Whole | None:
         """The whole answer if it is cached anywhere; else ``visit.looked_up`` is what the application goes on from."""
+        if visit.asked is not None:
+            await visit.asked
         try:
-            found = visit.looked_up = await self._answering.look_up(question)
+            found = visit.looked_up = await self._answering.look_up(question, visit.lookup)
         except RagkubeError:
             return None  # the application meets it again, and says so
         return None if found.answer is None else self._response(visit, question, found.answer)

@@ -45,16 +45,17 @@ class Gateway:
         if visit.path in OPEN_PATHS:
             await self._app(scope, receive, exchange.send)
             return
-        try:
-            if self._visits.full:
-                raise OverloadedError("Too many requests are being answered; try again in a moment.")
-            await self._admission.admit(visit)
-        except RagkubeError as refusal:
-            # The body was not read, so the connection cannot be used again.
-            response = problems.respond(refusal, visit.trace_id, close=_has_body(visit.headers))
-            await response(scope, receive, exchange.send)
-            return
-        self._visits.busy += 1
+        if not visit.admitted:  # else it has its place already
+            try:
+                if self._visits.full:
+                    raise OverloadedError("Too many requests are being answered; try again in a moment.")
+                await self._admission.admit(visit)
+            except RagkubeError as refusal:
+                # The body was not read, so the connection cannot be used again.
+                response = problems.respond(refusal, visit.trace_id, close=_has_body(visit.headers))
+                await response(scope, receive, exchange.send)
+                return
+            self._visits.busy += 1
         try:
             found = None if visit.question is None else await self.lane.look_up(visit, visit.question)
             if found is not None:

@@ -132,6 +132,9 @@ class FencedCache(Protocol):
         away the fence is None.
         """
 
+    def ask(self, tenant: str, key: Key, beside: Key | None, deliver: Callable[[Lookup], None]) -> bool:
+        """``lookup`` for who cannot wait: ``deliver`` is called once, later. False when it must be awaited instead."""
+
     async def store(
         self,
         tenant: str,

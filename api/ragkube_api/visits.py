@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from contextvars import ContextVar
 from typing import Any, Final, TypeAlias
@@ -9,7 +10,7 @@ from typing import Any, Final, TypeAlias
 from structlog.contextvars import STRUCTLOG_KEY_PREFIX
 
 from ragkube_api.context import Runtime
-from ragkube_api.domain import Identity
+from ragkube_api.domain import Identity, Lookup
 from ragkube_api.loop_metrics import Count, Distribution
 from ragkube_api.model_time import ModelTime
 from ragkube_api.services.answering import LookedUp, Question
@@ -41,11 +42,13 @@ class RequestHeaders:
 class Visit:
     """What a request's response, its metrics and its log line are made of.
 
-    ``admitted``: it was not refused at the door. ``question`` is set when its body was read and is a plain one, ``looked_up`` is what the cache said of it.
+    ``admitted``: it was not refused at the door, and has its place among those that are answered. ``question`` is set
+    when its body was read and is a plain one, ``lookup`` is what the cache said of it, and ``looked_up`` what follows from
+    that. While it is ``asking``, ``asked`` is done when the reply has come, for who has to wait for it.
     """
 
     __slots__ = (
-        "address", "admitted", "allowance", "facts", "headers", "identity", "looked_up", "method", "model", "path", "question",
+        "address", "admitted", "allowance", "asked", "asking", "facts", "headers", "identity", "looked_up", "lookup", "method", "model", "path", "question",
         "route", "started", "status", "trace_id",
     )  # fmt: skip
 
@@ -60,6 +63,9 @@ class Visit:
         self.identity: Identity | None = None
         self.allowance: Allowance | None = None
         self.question: Question | None = None
+        self.asking = False
+        self.asked: asyncio.Future[None] | None = None
+        self.lookup: Lookup | None = None
         self.looked_up: LookedUp | None = None
         self.model: ModelTime | None = None
         self.route: str | None = None

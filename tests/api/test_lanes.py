@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
-import re
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
-from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -16,251 +13,17 @@ from unittest.mock import patch
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from uvicorn.server import ServerState
 
-from ragkube_api import http_lane, serving
-from ragkube_api import runtime as composition
-from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
-from ragkube_api.app import create_app
-from ragkube_api.context import Runtime
+from ragkube_api import http_lane
 from ragkube_api.domain import Lookup
-from ragkube_api.http_lane import LaneHttp
-from ragkube_api.http_protocol import BoundedHttp
-from ragkube_api.middleware import Gateway
-from support.api import _load_once, settings_in
+from support.lanes import KEYS, QUESTION, Lanes, Sent, Shared, opened, question
 from support.trouble import Away
-
-QUESTION = "How far away is the moon?"
-KEYS = {"admin": "admin-key", "team": "team-key", "reader": "reader-key"}
-Header = tuple[bytes, bytes]
-
-
-@dataclass(frozen=True)
-class Sent:
-    """One request as it goes over the line, ``tail`` behind it; ``writes`` says in which pieces."""
-
-    body: bytes | tuple[bytes, ...] = b""
-    headers: tuple[tuple[str, str], ...] = ()
-    method: str = "POST"
-    path: str = "/v1/query"
-    query: bytes = b""
-    key: str | None = "admin"
-    version: str = "1.1"
-    writes: str = "at once"
-    tail: bytes = b""
-
-    def head(self) -> bytes:
-        given = {name.lower() for name, _ in self.headers}
-        headers = [(name, value.encode("latin-1")) for name, value in self.headers]
-        if "host" not in given:
-            headers.insert(0, ("Host", b"127.0.0.1:8080"))
-        if self.key is not None:
-            headers.append(("Authorization", f"Bearer {KEYS.get(self.key, self.key)}".encode()))
-        if not given & {"content-length", "transfer-encoding"}:
-            headers.append(("Content-Length", str(sum(map(len, self.pieces()))).encode()))
-        target = self.path.encode() + (b"?" + self.query if self.query else b"")
-        lines = [b"%b: %b\r\n" % (name.encode(), value) for name, value in headers]
-        return b"%b %b HTTP/%b\r\n%b\r\n" % (
-            self.method.encode(), target, self.version.encode(), b"".join(lines),
-        )  # fmt: skip
-
-    def pieces(self) -> list[bytes]:
-        return [self.body] if isinstance(self.body, bytes) else list(self.body)
-
-    def wire(self) -> list[bytes]:
-        """The writes, each of which the server reads before the next."""
-        pieces = self.pieces()
-        if ("Transfer-Encoding", "chunked") in self.headers:
-            pieces = [*(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in pieces if piece), b"0\r\n\r\n"]
-        match self.writes:
-            case "head first":
-                return [self.head(), *pieces[:-1], pieces[-1] + self.tail]
-            case "byte by byte":
-                return [bytes([byte]) for byte in self.head() + b"".join(pieces) + self.tail]
-            case _:
-                return [self.head() + pieces[0], *pieces[1:-1], b"".join(pieces[1:][-1:]) + self.tail]
-
-
-@dataclass
-class Outcome:
-    """What a request did: responses, metrics that changed, log lines; what differs each time is normalised."""
-
-    interim: list[int]
-    status: int
-    headers: list[Header]
-    body: Any
-    more: list[tuple[int, list[Header], Any]]
-    """Responses after the first."""
-    metrics: dict[str, float]
-    lines: list[list[tuple[str, Any]]]
-
-
-class Lane:
-    """A server of its own over the shared runtime, and what it was seen to do.
-
-    ``fast``: with the lane in its protocol. ``shared``: nothing is found in the process, all in the level below.
-    """
-
-    def __init__(self, runtime: Runtime, *, fast: bool, shared: bool = False) -> None:
-        self.runtime = runtime
-        self.shared = shared
-        self.app: Gateway = create_app(runtime)
-        self.passed_on = 0
-        self.state = ServerState()
-        self.state.default_headers = [(b"date", b"today")]
-        protocol = partial(LaneHttp, lane=self.app.lane, telemetry=runtime.telemetry) if fast else BoundedHttp
-        self.config = serving.configured(self.app, protocol, runtime.settings.server)
-        inner = self.app._app
-
-        async def counted(scope: Any, receive: Any, send: Any) -> None:
-            self.passed_on += 1
-            await inner(scope, receive, send)
-
-        self.app._app = counted
-
-    async def start(self, stack: AsyncExitStack) -> None:
-        self.config.load()
-
-        def connection() -> asyncio.Protocol:
-            made: Any = self.config.http_protocol_class
-            protocol: asyncio.Protocol = made(config=self.config, server_state=self.state, app_state={})
-            return protocol
-
-        server = await asyncio.get_running_loop().create_server(connection, "127.0.0.1", 0)
-        self.address = server.sockets[0].getsockname()
-        stack.callback(server.close)
-
-    async def send(self, sent: Sent) -> Outcome:
-        lines: list[dict[str, Any]] = []
-        telemetry, answering = self.runtime.telemetry, self.runtime.answering
-
-        def line(fields: Mapping[str, Any], *, quiet: bool) -> None:
-            lines.append({**fields, "quiet": quiet})
-
-        before = _metrics(telemetry)
-        cache = _Shared(answering._cache) if self.shared else answering._cache
-        with (
-            patch.object(telemetry, "request_line", line),
-            patch.object(telemetry, "log", _Log(lines)),
-            patch.object(answering, "_cache", cache),
-        ):
-            interim, responses = await self._exchanged(sent)
-        (status, headers, body), *more = responses
-        return Outcome(
-            interim, status, headers, body, more, _changed(before, _metrics(telemetry)),
-            [_normal_line(each) for each in lines],
-        )  # fmt: skip
-
-    async def _exchanged(self, sent: Sent) -> tuple[list[int], list[tuple[int, list[Header], Any]]]:
-        """All responses; the server has done with the connection at the end."""
-        reader, writer = await asyncio.open_connection(*self.address[:2])
-        for piece in sent.wire():
-            writer.write(piece)
-            await asyncio.sleep(0)
-            await asyncio.sleep(0)
-        found: list[tuple[int, list[Header], Any]] = []
-        interim: list[int] = []
-        wanted = 1 + sent.tail.count(b" HTTP/1.1\r\n")
-        while len(found) < wanted:
-            status, headers, body = await _response(reader, sent.method)
-            if status == 100:
-                interim.append(status)
-                continue
-            found.append((status, [_normal_header(*pair) for pair in headers], _normal_body(body)))
-            if (b"connection", b"close") in headers:
-                assert await reader.read() == b"", "closed, as it said"
-                break
-        writer.close()
-        while self.state.connections or self.state.tasks:  # noqa: ASYNC110  the server tells nobody
-            await asyncio.sleep(0.001)
-        return interim, found
-
-
-async def _response(reader: asyncio.StreamReader, method: str) -> tuple[int, list[Header], bytes]:
-    head = await reader.readuntil(b"\r\n\r\n")
-    first, *lines = head[:-4].split(b"\r\n")
-    headers = [(name, value) for name, _, value in (line.partition(b": ") for line in lines)]
-    size = 0 if method == "HEAD" else int(dict(headers).get(b"content-length", 0))
-    return int(first.split()[1]), headers, await reader.readexactly(size)
-
-
-class _Log:
-    """A logger that notes what it is told."""
-
-    def __init__(self, lines: list[dict[str, Any]]) -> None:
-        self._lines = lines
-
-    def __getattr__(self, level: str) -> Any:
-        return lambda event, **fields: self._lines.append({"event": event, "level": level, **fields})
-
-
-def _metrics(telemetry: Any) -> dict[str, float]:
-    samples = (sample for family in telemetry.registry.collect() for sample in family.samples)
-    return {
-        f"{sample.name}{sorted(sample.labels.items())}": sample.value
-        for sample in samples
-        if sample.name.startswith("rag_") and not sample.name.endswith(("_bucket", "_sum", "_created"))
-    }
-
-
-def _changed(before: dict[str, float], after: dict[str, float]) -> dict[str, float]:
-    return {
-        name: value - before.get(name, 0) for name, value in after.items() if value != before.get(name, 0)
-    }
-
-
-def _normal_header(name: bytes, value: bytes) -> Header:
-    if name == b"x-trace-id":
-        assert re.fullmatch(rb"[0-9a-f]{32}", value)
-        value = b"TRACE"
-    # the numbers in the body have as many digits as they need
-    return name, b"SIZE" if name == b"content-length" else value
-
-
-def _normal_body(body: bytes) -> Any:
-    """As text, so that the order and the way of writing count too."""
-    text = body.decode()
-    text = re.sub(r'"(trace_id|id)":"[0-9a-f]{32,48}"', r'"\1":"ID"', text)
-    return re.sub(r'"(latency_ms|age_s)":[0-9.]+', r'"\1":0', text)
-
-
-def _normal_line(line: dict[str, Any]) -> list[tuple[str, Any]]:
-    return [(name, 0 if name in {"latency_ms", "trace_id"} else value) for name, value in line.items()]
-
-
-class Lanes:
-    """A runtime with documents, cached answers and keys, and all ways through it."""
-
-    def __init__(self, runtime: Runtime) -> None:
-        self.runtime = runtime
-        self.slow, self.shared = Lane(runtime, fast=False), Lane(runtime, fast=True, shared=True)
-        self.fast = Lane(runtime, fast=True)
-        self.all = (self.slow, self.shared, self.fast)
-
-    async def same(self, sent: Sent) -> Outcome:
-        """The outcome, which must be one and the same. Each way goes twice: the first may find nothing cached."""
-        return (await self._seen(sent))[0]
-
-    async def is_fast(self, sent: Sent) -> bool:
-        """Whether the answer came past the application, from either level."""
-        _, passed_on = await self._seen(sent)
-        assert passed_on in ({0}, {1}), "both levels are fast, or neither is"
-        return passed_on == {0}
-
-    async def _seen(self, sent: Sent) -> tuple[Outcome, set[int]]:
-        for lane in self.all:
-            await lane.send(sent)
-        before = self.shared.passed_on, self.fast.passed_on
-        slow, shared, fast = [await lane.send(sent) for lane in self.all]
-        assert shared == slow, sent
-        assert fast == slow, sent
-        return fast, {self.shared.passed_on - before[0], self.fast.passed_on - before[1]}
 
 
 @pytest.fixture
 async def lanes(tmp_path: Path) -> AsyncIterator[Lanes]:
     async with AsyncExitStack() as stack:
-        yield await _opened(tmp_path, stack)
+        yield await opened(tmp_path, stack)
 
 
 @pytest.fixture(autouse=True)
@@ -268,42 +31,6 @@ def _patience() -> Iterator[None]:
     """No machine is so busy that a piece of a body seems late."""
     with patch.object(http_lane, "PATIENCE_SECONDS", 60):
         yield
-
-
-async def _opened(folder: Path, stack: AsyncExitStack, **parts: Any) -> Lanes:
-    (folder / "admin").write_text(KEYS["admin"])
-    from hashlib import sha256
-
-    rows = [("team", "writer", "acme"), ("reader", "reader", None)]
-    keys = [
-        {"name": name, "sha256": sha256(KEYS[name].encode()).hexdigest(), "role": role, "tenant": tenant}
-        for name, role, tenant in rows
-    ]
-    (folder / "keys.json").write_text("\n".join(map(json.dumps, keys)))
-    auth = {
-        "mode": "api-key",
-        "admin_key_file": str(folder / "admin"),
-        "keys_file": str(folder / "keys.json"),
-    }
-    chosen = settings_in(folder, **{"auth": auth, **parts})
-    with patch.object(WordllamaEmbedder, "load", _load_once):
-        runtime = await composition.build(chosen, stack)
-    lanes = Lanes(runtime)
-    for lane in lanes.all:
-        await lane.start(stack)
-    for tenant in ("default", "acme"):
-        document = Sent(
-            b"The moon is 384,400 kilometres away.",
-            (("X-Ragkube-Tenant", tenant),),
-            "PUT",
-            "/v1/documents/moon.txt",
-        )
-        assert (await lanes.slow.send(document)).status == 201
-    return lanes
-
-
-def question(**fields: Any) -> bytes:
-    return json.dumps({"question": QUESTION, **fields}).encode()
 
 
 def raw(text: str) -> bytes:
@@ -446,7 +173,7 @@ async def test_every_method_and_path_is_treated_alike(lanes: Lanes) -> None:
 @pytest.mark.proves("C9")
 async def test_without_keys_pages_and_hosts_are_treated_alike(tmp_path: Path) -> None:
     async with AsyncExitStack() as stack:
-        lanes = await _opened(tmp_path, stack, auth={"mode": "none"})
+        lanes = await opened(tmp_path, stack, auth={"mode": "none"})
         for host in ("127.0.0.1", "localhost:8080", "[::1]:80", "evil.example", "", "127.0.0.1.evil"):
             for origin in (None, "http://127.0.0.1", "http://evil.example", "null"):
                 headers = (("Host", host), *(() if origin is None else (("Origin", origin),)))
@@ -467,14 +194,14 @@ async def test_a_draining_process_and_a_full_one_are_treated_alike(lanes: Lanes)
 async def test_limits_are_told_and_kept_alike(tmp_path: Path) -> None:
     tiers = {"default": {"requests_per_minute": 1, "burst": 12}}
     async with AsyncExitStack() as stack:
-        lanes = await _opened(tmp_path, stack, limits={"tiers": tiers})
+        lanes = await opened(tmp_path, stack, limits={"tiers": tiers})
         lanes.runtime.limiter.clock = lambda: 1000.0  # nothing is refilled
         seen = []
         for lane in lanes.all:
             lanes.runtime.limiter._accounts.clear()
             seen.append([await lane.send(Sent(question(), key="reader")) for _ in range(14)])
         assert [o.status for o in seen[0]] == [200] * 12 + [429] * 2
-        assert seen[0][1:] == seen[1][1:] == seen[2][1:]
+        assert all(each[1:] == seen[0][1:] for each in seen)
         told = [dict(outcome.headers) for outcome in seen[0]]
         assert [int(h[b"ratelimit-remaining"]) for h in told] == [*range(11, -1, -1), 0, 0]
         assert told[12][b"retry-after"] == b"60"
@@ -495,14 +222,7 @@ async def test_a_cache_in_trouble_is_treated_alike(lanes: Lanes) -> None:
     assert json.loads(outcome.body)["degraded"] == ["cache-unavailable"]
 
 
-class _Shared(Away):
-    """A cache without a level in the process."""
-
-    def peek(self, *_: Any) -> None:
-        return None
-
-
-class _Damaged(_Shared):
+class _Damaged(Shared):
     """Every answer in it is broken."""
 
     def __init__(self, inner: Any, damage: bytes) -> None:
@@ -513,10 +233,10 @@ class _Damaged(_Shared):
         found: Lookup = await self.inner.lookup(tenant, key, beside)
         if found.found is None or key.kind != "answer":
             return found
-        return replace(found, found=replace(found.found, value=self.damage))
+        return found._replace(found=found.found._replace(value=self.damage))
 
 
-class _Gone(_Shared):
+class _Gone(Shared):
     """It cannot be reached."""
 
     async def lookup(self, *_: Any) -> Lookup:
@@ -604,7 +324,7 @@ def requests(draw: st.DrawFn) -> Sent:
 def test_any_request_is_treated_alike(tmp_path_factory: pytest.TempPathFactory, examples: int) -> None:
     with asyncio.Runner() as runner:
         stack = AsyncExitStack()
-        lanes = runner.run(_opened(tmp_path_factory.mktemp("lanes"), stack))
+        lanes = runner.run(opened(tmp_path_factory.mktemp("lanes"), stack))
 
         @settings(max_examples=examples, deadline=None, suppress_health_check=list(HealthCheck))
         @given(requests())

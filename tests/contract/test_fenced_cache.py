@@ -15,7 +15,20 @@ from hypothesis import strategies as st
 from ragkube_api.domain import About, Cached, Fence, Key, Kind, Lifetime, Selector
 from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.ports import FencedCache
-from support.caches import ABOUT, HOUR, KEY, TENANT, Alternating, digest, fill, found, key, opened, value_of
+from support.caches import (
+    ABOUT,
+    HOUR,
+    KEY,
+    TENANT,
+    Alternating,
+    Asking,
+    digest,
+    fill,
+    found,
+    key,
+    opened,
+    value_of,
+)
 from support.redis import RedisServers
 
 OpenCache: TypeAlias = Callable[[], AbstractAsyncContextManager[FencedCache]]
@@ -33,6 +46,15 @@ def _redis(servers: RedisServers, *, entries: int) -> OpenCache:
     async def open_it() -> AsyncIterator[FencedCache]:
         async with opened(servers.settings(prefix=uuid.uuid4().hex), entries=entries) as cache:
             yield cache
+
+    return open_it
+
+
+def _asked(open_cache: OpenCache) -> OpenCache:
+    @asynccontextmanager
+    async def open_it() -> AsyncIterator[FencedCache]:
+        async with open_cache() as cache:
+            yield Asking(cache)
 
     return open_it
 
@@ -64,7 +86,7 @@ def open_cache(request: pytest.FixtureRequest) -> OpenCache:
     servers = request.getfixturevalue(f"{request.param.partition('-')[0]}_cluster")
     match request.param:
         case "redis-alone":
-            return _redis(servers, entries=0)
+            return _asked(_redis(servers, entries=0))
         case "redis-replicas":
             return _replicas(servers)
         case _:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -12,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from ragkube_api.adapters.redis_cache import RedisBackend, open_redis
-from ragkube_api.domain import About, Cached, Key, Lifetime
+from ragkube_api.domain import About, Cached, Key, Lifetime, Lookup
 from ragkube_api.ports import FencedCache
 from ragkube_api.settings import LocalLevel, RedisCacheBackend
 
@@ -79,6 +80,28 @@ async def opened(
         damaged=damaged,
     ) as backend:
         yield backend.cache
+
+
+class Asking:
+    """A cache that is looked up without a task where that can be, as the HTTP protocol does it."""
+
+    def __init__(self, inner: FencedCache) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
+        if self._inner.peek(tenant, key) is None:
+            reply: asyncio.Future[Lookup] = asyncio.get_running_loop().create_future()
+
+            def deliver(told: Lookup) -> None:
+                if not reply.done():
+                    reply.set_result(told)
+
+            if self._inner.ask(tenant, key, beside, deliver):
+                return await reply
+        return await self._inner.lookup(tenant, key, beside)
 
 
 class Alternating:

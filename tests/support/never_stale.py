@@ -10,14 +10,15 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, TypeVar
 
 from ragkube_api.domain import Cached, Fence, Key, Lifetime, Selector
 from ragkube_api.errors import CacheUnavailableError
-from support.caches import digest, opened
+from support.caches import Asking, digest, opened
 from support.processes import wait_for
 from support.redis import RedisServers
 
@@ -34,6 +35,7 @@ class Replica:
     def __init__(self, servers: RedisServers) -> None:
         self._servers = servers
         self._stack = AsyncExitStack()
+        self._late_ones: set[asyncio.Task[None]] = set()
         self.cache: Any = None
         self.deaf = False
         self.cut_off = False
@@ -43,7 +45,7 @@ class Replica:
         where = self._servers.settings(timeout_seconds=1)
         self.cache = await self._stack.enter_async_context(opened(where, lease=LEASE, readers=READERS))
         leases, level = self.cache._leases, self.cache._level
-        heard, run = leases.heard, level._run
+        heard, run, begin = leases.heard, level._run, level._begin
         self.deaf = self.cut_off = False
         self.gate = asyncio.Event()
         self.gate.set()
@@ -59,8 +61,24 @@ class Replica:
             if not self.deaf and not self.cut_off:
                 heard(message)
 
-        level._run = over_the_network
+        def begun_over_the_network(*call: Any) -> bool:
+            *words, deliver = call
+            return not self.cut_off and begin(*words, partial(self._late, self.gate, deliver))
+
+        level._run, level._begin = over_the_network, begun_over_the_network
         leases.heard = over_the_wire
+
+    def _late(self, gate: asyncio.Event, deliver: Callable[[Any], None], reply: Any) -> None:
+        async def behind_it() -> None:
+            await gate.wait()
+            deliver(reply)
+
+        if gate.is_set():
+            deliver(reply)
+        else:
+            task = asyncio.create_task(behind_it())
+            self._late_ones.add(task)
+            task.add_done_callback(self._late_ones.discard)
 
     async def listens(self) -> None:
         while not self.cache._leases._subscription.alive:  # noqa: ASYNC110 - it tells nobody
@@ -131,7 +149,8 @@ class World:
         if cached is not None:
             self.judge(document, cached, self.finished[document])
             return
-        lookup = asyncio.create_task(replica.cache.lookup(self.tenant, self.key(document)))
+        cache = Asking(replica.cache) if document % 2 else replica.cache
+        lookup = asyncio.create_task(cache.lookup(self.tenant, self.key(document)))
         self.questions.append(Question(document, replica, self.finished[document], lookup))
         await self.answers()
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 from contextlib import AbstractAsyncContextManager
-from dataclasses import replace
 from typing import Any
 
 from ragkube_api.domain import Cached, Key, Lookup
@@ -59,7 +58,7 @@ class CutOff(Away):
         lookup: Lookup = await self.inner.lookup(tenant, key, beside)
         if not self.away:
             return lookup
-        return Lookup(None, replace(lookup.found, current=False) if lookup.found else None)
+        return Lookup(None, lookup.found._replace(current=False) if lookup.found else None)
 
     async def store(self, tenant: str, key: Key, value: bytes, *, fence: Any, **rest: Any) -> bool:
         if self.away:

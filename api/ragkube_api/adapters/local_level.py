@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 from ragkube_api.adapters.selection import matches
 from ragkube_api.domain import About, Cached, EntryNote, Key, LevelStatistics, Lifetime, Selector
@@ -17,8 +17,7 @@ from ragkube_api.domain import About, Cached, EntryNote, Key, LevelStatistics, L
 _OVERHEAD = 600
 
 
-@dataclass(frozen=True, slots=True)
-class LocalEntry:
+class LocalEntry(NamedTuple):
     """A value and the state of documents it belongs to; times are the owner's clock, ``noted`` is since 1970."""
 
     value: bytes
@@ -42,11 +41,11 @@ class LocalEntry:
 
     def without_about(self) -> LocalEntry:
         """The same where another level has the description."""
-        return replace(self, about=None)
+        return self._replace(about=None)
 
     def without_state(self) -> LocalEntry:
         """The same, never current: only its evidence can tell whether it is valid."""
-        return replace(self, state="")
+        return self._replace(state="")
 
     def cached(self, now: float, *, current: bool) -> Cached:
         """As the port shows it."""

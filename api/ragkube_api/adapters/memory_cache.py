@@ -73,6 +73,11 @@ class MemoryCache:
         found = self._found(tenant, key)
         return found if found is not None and found.current and found.fresh_seconds > 0 else None
 
+    def ask(self, tenant: str, key: Key, beside: Key | None, deliver: Callable[[Lookup], None]) -> bool:
+        """There is no other level to ask."""
+        del tenant, key, beside, deliver
+        return False
+
     async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
         """The value, if any, and the current fence."""
         found = self._found(tenant, key)

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections.abc import Callable, Sequence
+from functools import partial
 from hashlib import sha1
 from typing import Any
 
@@ -31,6 +34,23 @@ class Script:
         self.sha = sha1(text.encode(), usedforsecurity=False).hexdigest()
 
 
+class _Run:
+    """A script with its keys and arguments, ready to be sent; ``began`` is when."""
+
+    __slots__ = ("_words", "began", "command", "script", "slot")
+
+    def __init__(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> None:
+        self.script = script
+        self._words = (len(keys), *keys, *arguments)
+        self.slot = slot_of(keys[0])
+        self.command = pack(("EVALSHA", script.sha, *self._words))
+        self.began = time.monotonic()
+
+    def text(self) -> bytes:
+        """For a server that does not know the script."""
+        return pack(("EVAL", self.script.text, *self._words))
+
+
 class RedisClient:
     """Runs commands with a deadline and turns every failure into ``CacheUnavailableError``.
 
@@ -43,6 +63,8 @@ class RedisClient:
         self._timeout = settings.timeout_seconds
         self._cluster = RespCluster(settings)
         self._failing = False
+        self._again: set[asyncio.Task[Any]] = set()
+        self._closed = False
 
     async def command(self, slot: int, *words: Word) -> Any:
         """The reply of the slot's primary; it may be carried out twice (``RespCluster.execute``)."""
@@ -57,25 +79,60 @@ class RedisClient:
         self._failing = False
         return reply
 
-    async def script(self, script: Script, keys: list[str], arguments: list[bytes | str | int]) -> Any:
+    async def script(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         """Run a script in one round trip; the server is sent its text only when it does not know it yet."""
+        run = _Run(script, keys, arguments)
+        connection = self._cluster.ready(run.slot)
+        if connection is not None:
+            with contextlib.suppress(ConnectionLostError):
+                reply = await connection.call(run.command)
+                if not isinstance(reply, RespError):
+                    self._failing = False
+                    return reply
+        return await self._insisted(run)
 
-        slot = slot_of(keys[0])
-        command = pack(("EVALSHA", script.sha, len(keys), *keys, *arguments))
-        ends = asyncio.get_running_loop().time() + self._timeout
-        connection = self._cluster.ready(slot)
+    def begin(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Word], deliver: Callable[[Any], None]
+    ) -> bool:
+        """``script`` without a task: ``deliver`` is called later with the reply or the ``CacheUnavailableError``.
+
+        False, and nothing was sent, when no connection can be used right now.
+        """
+        run = _Run(script, keys, arguments)
+        connection = self._cluster.ready(run.slot)
+        if connection is None:
+            return False
         try:
-            if connection is not None:
-                with contextlib.suppress(ConnectionLostError):
-                    reply = await connection.call(command)
-                    if not isinstance(reply, RespError):
-                        self._failing = False
-                        return reply
-            async with asyncio.timeout_at(ends):
-                reply = await self._cluster.execute(slot, command)
+            connection.send(run.command, partial(self._begun, run, deliver))
+        except ConnectionLostError:
+            return False
+        return True
+
+    def _begun(self, run: _Run, deliver: Callable[[Any], None], reply: Any) -> None:
+        if not isinstance(reply, RespError | ConnectionLostError):
+            self._failing = False
+            deliver(reply)
+        elif self._closed:
+            deliver(_unavailable())
+        else:
+            task = asyncio.create_task(self._insisted(run), name="redis-again")
+            self._again.add(task)
+            task.add_done_callback(partial(self._ended, deliver))
+
+    def _ended(self, deliver: Callable[[Any], None], task: asyncio.Task[Any]) -> None:
+        self._again.discard(task)
+        error = _unavailable() if task.cancelled() else task.exception()
+        deliver(task.result() if error is None else _unavailable())
+        if error is not None and not isinstance(error, CacheUnavailableError):
+            raise error  # ours
+
+    async def _insisted(self, run: _Run) -> Any:
+        """Whatever it takes, within what is left of the timeout."""
+        try:
+            async with asyncio.timeout(max(0.0, run.began + self._timeout - time.monotonic())):
+                reply = await self._cluster.execute(run.slot, run.command)
                 if isinstance(reply, RespError) and reply.kind == "NOSCRIPT":
-                    text = pack(("EVAL", script.text, len(keys), *keys, *arguments))
-                    reply = await self._cluster.execute(slot, text)
+                    reply = await self._cluster.execute(run.slot, run.text())
             if isinstance(reply, RespError):
                 raise reply
         except FAILURES as error:
@@ -85,11 +142,19 @@ class RedisClient:
         return reply
 
     async def close(self) -> None:
-        """Close every connection."""
+        """Close every connection; who still waits hears that the cache is unavailable."""
+        self._closed = True
         await self._cluster.close()
+        for task in self._again:
+            task.cancel()
+        await asyncio.gather(*self._again, return_exceptions=True)
 
     def _failure(self, error: Exception) -> CacheUnavailableError:
         write = log.debug if self._failing else log.warning  # one line an outage, not one a request
         write("redis.failed", error=type(error).__name__, detail=str(error)[:300])
         self._failing = True
-        return CacheUnavailableError("The cache does not answer.", retry_after=2)
+        return _unavailable()
+
+
+def _unavailable() -> CacheUnavailableError:
+    return CacheUnavailableError("The cache does not answer.", retry_after=2)

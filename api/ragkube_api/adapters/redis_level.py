@@ -6,13 +6,14 @@ and is as good as nothing.
 
 from __future__ import annotations
 
+import itertools
 import json
 import random
 import re
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final, NamedTuple
 
 from ragkube_api.adapters import redis_scripts as scripts
@@ -26,8 +27,10 @@ from ragkube_api.errors import CacheUnavailableError
 KINDS: Final[tuple[Kind, ...]] = ("answer", "retrieval", "document")
 
 MOST_AT_ONCE = 1_000
+_MOST_TENANTS: Final = 1_000
 _PAGE: Final = 200
 _ASKED_MS: Final = 30 * 24 * 3600 * 1000
+_NOTHING: Final[frozenset[str]] = frozenset()
 _DIGEST: Final = re.compile(r"[0-9a-f]{32}")
 
 
@@ -42,8 +45,7 @@ class Stored(NamedTuple):
     mark: str
 
 
-@dataclass(frozen=True, slots=True)
-class Reply:
+class Reply(NamedTuple):
     """What a look-up tells. ``disowned`` is filled only when ``drops`` is new to the reader."""
 
     token: str
@@ -85,18 +87,39 @@ class RedisLevel:
         self._prefix = prefix
         self._lease = int(lease_seconds * 1000)
         self._damaged = damaged
+        self._name = token()
+        self._epochs = itertools.count()
+        self._tag = lru_cache(_MOST_TENANTS)(self._tag_of)
+        self._state_keys = lru_cache(_MOST_TENANTS)(self._state_keys_of)
 
     async def lookup(
         self, tenant: str, key: Key, beside: Key | None = None, *, reader: str, number: int, drops: str
     ) -> Reply:
         """One round trip; a lease is asked for when ``reader`` is given."""
-        keys = [*self._state_keys(tenant), self._entry_key(tenant, key)]
-        if beside is not None:
-            keys.append(self._entry_key(tenant, beside))
-        reply = await self._run(scripts.LOOKUP, keys, [token(), self._lease, reader, number, drops])
-        self._count(reply[2])
-        now = int(reply[4])
-        return self._reply(reply, self._stored(now, reply[5:8]), self._stored(now, reply[8:11]))
+        keys = self._looked_at(tenant, key, beside)
+        return self._found(
+            await self._run(scripts.LOOKUP, keys, [self._new_epoch(), self._lease, reader, number, drops])
+        )
+
+    def begin_lookup(
+        self,
+        tenant: str,
+        key: Key,
+        beside: Key | None,
+        deliver: Callable[[Reply | CacheUnavailableError], None],
+        *,
+        reader: str,
+        number: int,
+        drops: str,
+    ) -> bool:
+        """``lookup`` without a task; False when it must be awaited."""
+
+        def told(reply: Any) -> None:
+            deliver(reply if isinstance(reply, CacheUnavailableError) else self._found(reply))
+
+        keys = self._looked_at(tenant, key, beside)
+        arguments: list[Word] = [self._new_epoch(), self._lease, reader, number, drops]
+        return self._begin(scripts.LOOKUP, keys, arguments, told)
 
     async def lease(self, tenant: str, *, reader: str, number: int, drops: str) -> Reply:
         """The state of the documents and a lease on it."""
@@ -245,12 +268,34 @@ class RedisLevel:
                 "The Redis Cluster does not serve every slot: cluster_state is not ok.", retry_after=2
             )
 
-    async def _run(self, script: Script, keys: list[str], arguments: list[Word]) -> Any:
+    async def _run(self, script: Script, keys: Sequence[str], arguments: Sequence[Word]) -> Any:
         return await self._client.script(script, keys, arguments)
+
+    def _begin(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Word], deliver: Callable[[Any], None]
+    ) -> bool:
+        return self._client.begin(script, keys, arguments, deliver)
+
+    def _looked_at(self, tenant: str, key: Key, beside: Key | None) -> list[str]:
+        keys = [*self._state_keys(tenant), self._entry_key(tenant, key)]
+        if beside is not None:
+            keys.append(self._entry_key(tenant, beside))
+        return keys
+
+    def _new_epoch(self) -> str:
+        """For the case that one begins: no replica has ever used it, nor does this one again."""
+        return f"{self._name}{next(self._epochs):x}"
+
+    def _found(self, reply: Sequence[Any]) -> Reply:
+        if reply[2]:
+            self._count(reply[2])
+        now = int(reply[4])
+        beside = self._stored(now, reply[8:11]) if len(reply) > 8 else None
+        return self._reply(reply, self._stored(now, reply[5:8]), beside)
 
     def _reply(self, reply: Sequence[Any], entry: Stored | None, beside: Stored | None = None) -> Reply:
         state = _text(reply[0])
-        marks = frozenset(_text(mark) for mark in reply[3])
+        marks = frozenset(map(_text, reply[3])) if reply[3] else _NOTHING
         return Reply(state, state.partition(":")[2], bool(reply[1]), marks, entry, beside)
 
     def _waiting(self, reply: Sequence[Any]) -> Waiting:
@@ -279,12 +324,12 @@ class RedisLevel:
         for _ in range(int(corrupt)):
             self._damaged()
 
-    def _tag(self, tenant: str) -> str:
+    def _tag_of(self, tenant: str) -> str:
         return slot_tag(self._prefix, tenant)
 
-    def _state_keys(self, tenant: str) -> list[str]:
+    def _state_keys_of(self, tenant: str) -> tuple[str, ...]:
         tag = self._tag(tenant)
-        return [f"{tag}:state", f"{tag}:writers", f"{tag}:readers", f"{tag}:disowned"]
+        return f"{tag}:state", f"{tag}:writers", f"{tag}:readers", f"{tag}:disowned"
 
     def _entry_key(self, tenant: str, key: Key) -> str:
         if key.kind not in KINDS or not _is_digest(key.digest):

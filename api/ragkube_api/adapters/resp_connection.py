@@ -12,11 +12,14 @@ import asyncio
 import ssl
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Final, TypeAlias, cast
 
 import hiredis
 
 Word: TypeAlias = str | int | bytes
+Deliver: TypeAlias = Callable[[Any], None]
+"""Takes a reply (a ``RespError`` is one) or the ``ConnectionLostError`` that came instead, in the turn in which it came."""
 pack = cast("Callable[[tuple[Word, ...]], bytes]", hiredis.pack_command)
 """A command as it goes over the line."""
 
@@ -53,7 +56,7 @@ class RespConnection(asyncio.Protocol):
         self._loop = asyncio.get_running_loop()
         self._timeout = timeout_seconds
         self._reader = hiredis.Reader(replyError=RespError)
-        self._waiters: deque[tuple[asyncio.Future[Any], float]] = deque()
+        self._waiters: deque[tuple[Deliver, float]] = deque()
         self._unsent: list[bytes] = []
         self._transport: asyncio.Transport | None = None
         self._watch: asyncio.TimerHandle | None = None
@@ -66,19 +69,23 @@ class RespConnection(asyncio.Protocol):
 
         The future fails with ``ConnectionLostError`` within the timeout, whatever the server does.
         """
+        future: asyncio.Future[Any] = self._loop.create_future()
+        for command in commands[:-1]:
+            self.send(command, _ignore)
+        self.send(commands[-1], partial(_settle, future))
+        return future
+
+    def send(self, command: bytes, deliver: Deliver) -> None:
+        """The same without a future; ``deliver`` is called once and must not fail. Raises ``ConnectionLostError``."""
         if not self.usable or len(self._waiters) >= _MOST_WAITERS:
             raise ConnectionLostError("the connection is closed or has too much to do")
-        now = self._loop.time()
-        deadline = now + self._timeout
-        for _ in commands:
-            future: asyncio.Future[Any] = self._loop.create_future()
-            self._waiters.append((future, deadline))
+        deadline = self._loop.time() + self._timeout
+        self._waiters.append((deliver, deadline))
         if not self._unsent:
             self._loop.call_soon(self._flush)
-        self._unsent.extend(commands)
+        self._unsent.append(command)
         if self._watch is None:
             self._watch = self._loop.call_at(deadline, self._look_at_the_clock)
-        return future
 
     def retire(self) -> None:
         """Close as soon as every waiter has its reply; nobody new is taken."""
@@ -102,10 +109,8 @@ class RespConnection(asyncio.Protocol):
             self._transport.abort()
         waiters, self._waiters = self._waiters, deque()
         self._unsent.clear()
-        for future, _ in waiters:
-            if not future.done():
-                future.set_exception(ConnectionLostError(reason))
-                future.exception()  # a caller that is gone does not come for it
+        for deliver, _ in waiters:
+            deliver(ConnectionLostError(reason))
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Ready for ``call``."""
@@ -119,16 +124,19 @@ class RespConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Hand out every whole reply."""
-        reader, waiters = self._reader, self._waiters
-        try:
-            reader.feed(data)
-            while (reply := reader.gets()) is not False:
-                future, _ = waiters.popleft()
-                if not future.done():
-                    future.set_result(reply)
-        except (hiredis.ProtocolError, IndexError):
-            self.abort("the server sent what nobody asked for")
-        if self._retired and not waiters:
+        reader = self._reader
+        reader.feed(data)
+        while True:
+            try:
+                reply = reader.gets()
+                if reply is False:
+                    break
+                deliver, _ = self._waiters.popleft()
+            except (hiredis.ProtocolError, IndexError):
+                self.abort("the server sent what nobody asked for")
+                return
+            deliver(reply)
+        if self._retired and not self._waiters:
             self.abort("retired")
 
     def _flush(self) -> None:
@@ -149,19 +157,34 @@ class RespConnection(asyncio.Protocol):
         self._watch = None
         if not self._waiters:
             return
-        first, deadline = self._waiters[0]
+        first = self._waiters[0]
+        deadline = first[1]
         if deadline <= self._loop.time():
             # After a turn in which our own process stood still its reply may be waiting to be read.
             self._watch = self._loop.call_later(_GRACE_SECONDS, self._give_up_on, first)
         else:
             self._watch = self._loop.call_at(deadline, self._look_at_the_clock)
 
-    def _give_up_on(self, first: asyncio.Future[Any]) -> None:
+    def _give_up_on(self, first: tuple[Deliver, float]) -> None:
         self._watch = None
-        if self._waiters and self._waiters[0][0] is first:
+        if self._waiters and self._waiters[0] is first:
             self.abort("no reply in time")
         else:
             self._look_at_the_clock()
+
+
+def _settle(future: asyncio.Future[Any], reply: Any) -> None:
+    if future.done():
+        return  # the caller is gone
+    if isinstance(reply, ConnectionLostError):
+        future.set_exception(reply)
+        future.exception()  # a caller that is gone does not come for it
+    else:
+        future.set_result(reply)
+
+
+def _ignore(_: Any) -> None:
+    """Somebody waits for a later one."""
 
 
 async def connect(

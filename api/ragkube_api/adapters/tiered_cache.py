@@ -255,16 +255,46 @@ class TieredCache:
             del self._flights[place]
             flight.end(result)
 
+    def ask(self, tenant: str, key: Key, beside: Key | None, deliver: Callable[[Lookup], None]) -> bool:
+        """One round trip without a task, where there is nobody to wait for and nothing of it in this process."""
+        place = (tenant, key, beside)
+        holding = self._leases.of(tenant)
+        if (tenant, key) in self._storing or place in self._flights or holding.pause:
+            return False
+        flight, sent = _Flight(self._leases.number()), self._clock()
+
+        def told(reply: Reply | CacheUnavailableError) -> None:
+            self._flights.pop(place, None)
+            result = self._learned(holding, key, flight.number, sent, reply)
+            flight.end(result)
+            deliver(result)
+
+        begun = self._level.begin_lookup(
+            tenant, key, beside, told, reader=self._leases.wanted(holding), number=flight.number,
+            drops=holding.drops,
+        )  # fmt: skip
+        if begun:
+            self._flights[place] = flight
+        return begun
+
     async def _ask(self, holding: Holding, key: Key, beside: Key | None, number: int) -> Lookup:
         if self._left_alone(holding):
             return Lookup(None, self._of_this_process(holding, key))
         sent = self._clock()
+        reply: Reply | CacheUnavailableError
         try:
             reply = await self._level.lookup(
                 holding.tenant, key, beside, reader=self._leases.wanted(holding), number=number,
                 drops=holding.drops,
             )  # fmt: skip
-        except CacheUnavailableError:
+        except CacheUnavailableError as error:
+            reply = error
+        return self._learned(holding, key, number, sent, reply)
+
+    def _learned(
+        self, holding: Holding, key: Key, number: int, sent: float, reply: Reply | CacheUnavailableError
+    ) -> Lookup:
+        if isinstance(reply, CacheUnavailableError):
             self._went_away(holding, sent)
             return Lookup(None, self._of_this_process(holding, key))
         holding.pause = 0.0

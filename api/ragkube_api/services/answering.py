@@ -7,7 +7,7 @@ now (its evidence holds). Everything else is a miss, and one asker of all makes 
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Final, Literal, NamedTuple
 
 from ragkube_api.bounded import Bounded
@@ -52,8 +52,7 @@ class Answer(NamedTuple):
         )
 
 
-@dataclass(frozen=True, slots=True)
-class LookedUp:
+class LookedUp(NamedTuple):
     """What the cache said about a question: the answer, or what ``Answering.answer`` goes on from."""
 
     question: Question
@@ -117,9 +116,28 @@ class Answering:
         """Serve it: now it counts, and is made anew in the background if its time has come."""
         return self._hit(ready.attempt, ready.held, "fence")
 
-    async def look_up(self, question: Question) -> LookedUp:
-        """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet."""
-        return await self._looked_up(self._maker.attempt(question))
+    def ask(self, question: Question, deliver: Callable[[Lookup], None]) -> bool:
+        """Ask the shared level for what ``peek`` did not find; ``deliver`` is called once, later.
+
+        False when that takes waiting for somebody: then it is for ``look_up``.
+        """
+        attempt = self._maker.attempt(question)
+        return self._cached and self._cache.ask(question.tenant, attempt.key, attempt.search, deliver)
+
+    def found(self, question: Question, lookup: Lookup) -> Ready | None:
+        """What of it may be served as it is; nothing is counted yet. Else ``look_up`` goes on from it."""
+        attempt, cached = self._maker.attempt(question), lookup.found
+        entry = (
+            None if cached is None or not cached.current else self._checked(cached.value, attempt.key.digest)
+        )
+        return None if cached is None or entry is None else Ready(attempt, Held(cached, entry))
+
+    async def look_up(self, question: Question, lookup: Lookup | None = None) -> LookedUp:
+        """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet.
+
+        ``lookup`` is what the cache said of this question a moment ago, if it was asked.
+        """
+        return await self._looked_up(self._maker.attempt(question), lookup)
 
     async def answer(self, question: Question, looked_up: LookedUp | None = None) -> Answer:
         """Answer within the deadline; raises the errors of the ports it cannot do without.
@@ -152,20 +170,25 @@ class Answering:
         """End what runs in the background."""
         await self._refreshes.close()
 
-    async def _looked_up(self, attempt: Attempt) -> LookedUp:
+    async def _looked_up(self, attempt: Attempt, lookup: Lookup | None = None) -> LookedUp:
         question = attempt.question
         if not self._cached or not question.write_cache:
             return LookedUp(question, None)
-        cached = self._cache.peek(question.tenant, attempt.key) if question.read_cache else None
-        lookup = Lookup(None, cached)
-        if cached is None:
-            beside = attempt.search if question.read_cache else None
-            lookup = await self._cache.lookup(question.tenant, attempt.key, beside)
+        if lookup is None:
+            lookup = await self._ask(attempt)
         held = self._held(attempt, lookup.found) if question.read_cache else None
         current = held is not None and held.cached.current
         if held is not None and current:
             return LookedUp(question, self._hit(attempt, held, "fence"), lookup, held)
         return LookedUp(question, await self._recalled(attempt), lookup, held)
+
+    async def _ask(self, attempt: Attempt) -> Lookup:
+        question = attempt.question
+        cached = self._cache.peek(question.tenant, attempt.key) if question.read_cache else None
+        if cached is not None:
+            return Lookup(None, cached)
+        beside = attempt.search if question.read_cache else None
+        return await self._cache.lookup(question.tenant, attempt.key, beside)
 
     async def _recalled(self, attempt: Attempt) -> Answer | None:
         """A wording that was judged before is answered as fast as one that was asked before."""
@@ -205,7 +228,7 @@ class Answering:
 
     def _checked(self, value: bytes, digest: str | None) -> Entry | None:
         known = self._whole.get(digest)
-        if known is not None and known[0] is value:  # the very bytes that were checked before
+        if known is not None and known[0] == value:  # the very bytes that were checked before
             return known[1]
         entry = answer_codec.open_entry(value, digest)
         if entry is not None and digest is not None:

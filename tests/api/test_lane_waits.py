@@ -1,0 +1,198 @@
+"""Whatever happens to a connection while its question waits for Redis, or was asked on it before: all ways do the same."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import pytest
+
+from ragkube_api import http_lane
+from ragkube_api.domain import Lookup
+from support.lanes import Exchanged, Lane, Lanes, Sent, Shared, normal, opened, question, response
+
+
+@pytest.fixture
+async def lanes(tmp_path: Path) -> AsyncIterator[Lanes]:
+    async with AsyncExitStack() as stack:
+        yield await opened(tmp_path, stack)
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    with patch.object(http_lane, "PATIENCE_SECONDS", 60):
+        yield
+
+
+class Held(Shared):
+    """Its first reply does not come before ``gate`` opens; ``asked`` when somebody waits for it."""
+
+    def __init__(self, inner: Any, *, without_task: bool) -> None:
+        super().__init__(inner)
+        self.without_task = without_task
+        self.asked, self.gate = asyncio.Event(), asyncio.Event()
+
+    def ask(self, tenant: str, key: Any, beside: Any, deliver: Any) -> bool:
+        async def later() -> None:
+            deliver(await self.lookup(tenant, key, beside))
+
+        if self.without_task:
+            self.replying = asyncio.create_task(later())
+        return self.without_task
+
+    async def lookup(self, *asked: Any) -> Lookup:
+        self.asked.set()
+        await self.gate.wait()
+        found: Lookup = await self.inner.lookup(*asked)
+        return found
+
+
+class Talk:
+    """A client in the middle of a question that waits."""
+
+    def __init__(self, lane: Lane, held: Held) -> None:
+        self.lane = lane
+        self.held = held
+
+    async def begin(self) -> None:
+        self.reader, self.writer = await asyncio.open_connection(*self.lane.address[:2])
+        await self.write(Sent(question()).head() + question())
+        await self.held.asked.wait()
+
+    async def write(self, data: bytes) -> None:
+        self.writer.write(data)
+        await asyncio.sleep(
+            0.02
+        )  # the server reads it meanwhile; if not, nothing is shown by that, and nothing fails
+
+    async def responses(self, number: int) -> Exchanged:
+        self.held.gate.set()
+        found = [normal(*await response(self.reader, "POST")) for _ in range(number)]
+        return [], found
+
+
+async def nothing_happens(talk: Talk) -> Exchanged:
+    return await talk.responses(1)
+
+
+async def another_one_comes(talk: Talk) -> Exchanged:
+    await talk.write(Sent(question(k=99)).head() + question(k=99))
+    return await talk.responses(2)
+
+
+async def half_of_another_one_comes(talk: Talk) -> Exchanged:
+    wire = Sent(question(k=3)).head() + question(k=3)
+    await talk.write(wire[:20])
+    talk.held.gate.set()
+    first = normal(*await response(talk.reader, "POST"))
+    await talk.write(wire[20:])
+    return [], [first, normal(*await response(talk.reader, "POST"))]
+
+
+async def the_client_leaves(talk: Talk) -> Exchanged:
+    talk.writer.transport.abort()
+    while talk.lane.state.connections:  # noqa: ASYNC110  the server tells nobody
+        await asyncio.sleep(0.001)
+    return await talk.responses(0)
+
+
+async def garbage_comes(talk: Talk) -> Exchanged:
+    await talk.write(b"\0\1\2 garbage\r\n\r\n")
+    assert await talk.reader.read() == b"", "closed without a word: nobody knows what belongs to what"
+    return await talk.responses(0)
+
+
+async def the_server_shuts_down(talk: Talk) -> Exchanged:
+    for connection in list(talk.lane.state.connections):
+        connection.shutdown()
+    assert talk.lane.state.tasks, "it is waited for"
+    exchanged = await talk.responses(1)
+    assert await talk.reader.read() == b""
+    return exchanged
+
+
+async def the_process_drains(talk: Talk) -> Exchanged:
+    talk.lane.runtime.health.draining = True
+    exchanged = await talk.responses(1)
+    talk.lane.runtime.health.draining = False
+    assert await talk.reader.read() == b""
+    return exchanged
+
+
+async def the_client_takes_nothing(talk: Talk) -> Exchanged:
+    (connection,) = talk.lane.state.connections
+    connection.pause_writing()
+    talk.held.gate.set()
+    await asyncio.sleep(0.02)
+    connection.resume_writing()
+    return await talk.responses(1)
+
+
+@pytest.mark.proves("C9")
+@pytest.mark.parametrize(
+    "happens",
+    [
+        nothing_happens, another_one_comes, half_of_another_one_comes, the_client_leaves, garbage_comes,
+        the_server_shuts_down, the_process_drains, the_client_takes_nothing,
+    ],
+)  # fmt: skip
+async def test_what_happens_while_redis_is_asked_is_treated_alike(
+    lanes: Lanes, happens: Callable[[Talk], Awaitable[Exchanged]]
+) -> None:
+    async def outcome(lane: Lane, *, without_task: bool) -> Any:
+        held = Held(lanes.runtime.answering._cache, without_task=without_task)
+        lane.below = lambda _: held
+
+        async def exchange() -> Exchanged:
+            talk = Talk(lane, held)
+            await talk.begin()
+            assert bool(lane.state.tasks) is not without_task
+            exchanged = await happens(talk)
+            talk.writer.close()
+            return exchanged
+
+        return await lane.seen(exchange)
+
+    await lanes.slow.send(Sent(question(k=3)))
+    await lanes.slow.send(Sent(question()))
+    slow = await outcome(lanes.slow, without_task=False)
+    assert await outcome(lanes.asked, without_task=True) == slow
+    assert slow.metrics["rag_cache_hits_total[('kind', 'exact'), ('level', 'l1')]"] >= 1
+
+
+@pytest.mark.proves("C9")
+async def test_a_connection_that_asks_again_and_again_is_treated_alike(lanes: Lanes) -> None:
+    """A head that it has sent before is known, whatever came between."""
+    between = [
+        Sent(question()), Sent(question(), key="team"), Sent(question(k=3)), Sent(question(k=99)), Sent(b'{"question"'),
+        Sent(question(), (("Cache-Control", "no-store"),)), Sent(method="GET", path="/v1/sources"),
+        Sent(question(), (("Transfer-Encoding", "chunked"),)), Sent(question(), writes="head first"),
+        Sent(question(), (("Traceparent", f"00-{'a' * 32}-{'b' * 16}-01"),)),
+        Sent(question(tags=["release:7"])), Sent(question(), key="reader"),
+    ]  # fmt: skip
+
+    async def exchange(lane: Lane) -> Exchanged:
+        reader, writer = await asyncio.open_connection(*lane.address[:2])
+        found = []
+        for each in between:
+            for sent in (each, Sent(question())):
+                for piece in sent.wire():
+                    writer.write(piece)
+                    await asyncio.sleep(0.001)
+                found.append(normal(*await response(reader, sent.method)))
+        writer.close()
+        return [], found
+
+    async def outcome(lane: Lane) -> Any:
+        return await lane.seen(lambda: exchange(lane))
+
+    for lane in lanes.all:
+        await outcome(lane)
+    slow, *others = [await outcome(lane) for lane in lanes.all]
+    assert [status for status, _, _ in slow.more].count(200) == 2 * len(between) - 3
+    for other in others:
+        assert other == slow
