@@ -21,6 +21,7 @@ from ragkube_api.telemetry import Telemetry
 
 REREAD_SECONDS: Final = 1.0
 """A key that is taken out of its file works for so long at most; a new one works at once."""
+_MOST_SEEN: Final = 1000
 ADMIN: Final = Identity(subject="admin-key", role="admin")
 
 
@@ -85,18 +86,26 @@ class ApiKeyAuthenticator:
         self._stamps: tuple[object, ...] = ()
         self._look_again = 0.0
         self._known = _Known({}, None, KeysFile())
+        # Headers that were right since the files changed. Python's dictionaries hash with a secret: time tells nothing.
+        self._seen: dict[str | None, Identity] = {}
 
     def authenticate(self, authorization: str | None) -> Identity:
-        """One digest and one look-up; the files are looked at once a second, and for a key that is not known."""
-        credential = _bearer(authorization)
+        """One look-up, and one digest the first time; the files are looked at once a second, and for a key that is not known."""
         if self._clock() >= self._look_again:
             self._refresh()
+        seen = self._seen.get(authorization)
+        if seen is not None:
+            return seen
+        credential = _bearer(authorization)
         identity = self._find(credential)
         if identity is None:
             self._refresh()
             identity = self._find(credential)
         if identity is None:
             raise self._refusal(credential)
+        if len(self._seen) >= _MOST_SEEN:
+            self._seen.clear()
+        self._seen[authorization] = identity
         return identity
 
     def check(self) -> None:
@@ -136,7 +145,7 @@ class ApiKeyAuthenticator:
         digest, trouble = _admin(self._admin_file)
         if digest is not None:
             identities[digest] = ADMIN
-        self._known, self._stamps = _Known(identities, trouble, keys), stamps
+        self._known, self._stamps, self._seen = _Known(identities, trouble, keys), stamps, {}
         if self._keys_file is not None:
             self._report(keys)
 
