@@ -51,6 +51,7 @@ class FastLane:
     """Decides, looks up and renders; it reads nothing and sends nothing."""
 
     def __init__(self, runtime: Runtime, admission: Admission, visits: Visits) -> None:
+        self._telemetry = runtime.telemetry
         self._answering = runtime.answering
         self._asked = runtime.asked
         self._defaults = runtime.settings.retrieval
@@ -61,7 +62,7 @@ class FastLane:
     def now(self, visit: Visit, body: bytes) -> Whole | None:
         """The whole answer if this process has it and the client may have it; the visit has ended then.
 
-        Else nothing has happened yet, and the gateway goes on with the visit and what is known of it.
+        Else the gateway goes on with the visit and what is known of it.
         """
         if self._visits.full or self._visits.draining:
             return None
@@ -70,10 +71,10 @@ class FastLane:
             identity = self._admission.identify(visit)
             question = visit.question = self._read(visit, identity, body)
             ready = None if question is None else self._answering.peek(question)
-            if question is None or ready is None or not self._admission.charge(visit, identity):
+            if question is None or ready is None or not self._admits(visit, identity):
                 return None
             response = self._response(visit, question, self._answering.hit(ready))
-            self._visits.end(visit)
+            self._leaves(visit)
         except RagkubeError:
             return None  # the gateway or the application meets it again, and says so
         finally:
@@ -83,13 +84,11 @@ class FastLane:
     def ask(self, visit: Visit, deliver: Callable[[Visit], None]) -> bool:
         """Ask the shared level for what ``now`` did not find; ``deliver`` is called once, later, and may ask for ``found``.
 
-        The visit is admitted then, and has its place among those that are answered. When it is False, the gateway goes
-        on with what is known of it.
+        When it is False, the gateway goes on with what is known of it.
         """
         question, identity = visit.question, visit.identity
-        if question is None or identity is None or not self._admission.charge(visit, identity):
+        if question is None or identity is None or visit.admitted or not self._admits(visit, identity):
             return False
-        self._visits.busy += 1
         try:
             visit.asking = self._answering.ask(question, partial(self._told, visit, deliver))
         except RagkubeError:
@@ -112,9 +111,8 @@ class FastLane:
             ready = self._answering.found(question, lookup)
             if ready is None:
                 return None
-            self._visits.busy -= 1
             response = self._response(visit, question, self._answering.hit(ready))
-            self._visits.end(visit)
+            self._leaves(visit)
         finally:
             TRACE_ID.reset(token)
         return response
@@ -127,7 +125,20 @@ class FastLane:
             found = visit.looked_up = await self._answering.look_up(question, visit.lookup)
         except RagkubeError:
             return None  # the application meets it again, and says so
+        except Exception:
+            self._telemetry.log.exception("request_failed")
+            return None  # a fault of ours: the application meets it again, too
         return None if found.answer is None else self._response(visit, question, found.answer)
+
+    def _admits(self, visit: Visit, identity: Identity) -> bool:
+        """Whether it may be answered now; it has its place among those that are answered then."""
+        admitted = self._admission.charge(visit, identity)
+        self._visits.busy += admitted
+        return admitted
+
+    def _leaves(self, visit: Visit) -> None:
+        self._visits.busy -= 1
+        self._visits.end(visit)
 
     def _response(self, visit: Visit, question: Question, answer: Answer) -> Whole:
         self._asked.note(question)

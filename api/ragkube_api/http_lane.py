@@ -9,9 +9,9 @@ nothing had happened when it has not. A head that this connection has sent befor
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from ragkube_api.errors import RagkubeError
 from ragkube_api.fastlane import MOST_BYTES, FastLane, Whole, may_be_plain
 from ragkube_api.http_protocol import MOST_HEADERS, BoundedHttp
 from ragkube_api.telemetry import Telemetry
@@ -26,7 +26,6 @@ _MOST_HEADS: Final = 8
 _MOST_HEAD_BYTES: Final = 1024
 _PATH: Final = QUERY_PATH.encode()
 _STATUS: Final = b"HTTP/1.1 200 OK\r\n"
-_FAILED: Final = RagkubeError("Something went wrong here. Report the trace id.")
 _END: Final = b"\r\n\r\n"
 
 
@@ -139,11 +138,7 @@ class LaneHttp(BoundedHttp):
         self._unset_keepalive_if_required()
         self._head_began = self._idle_since = None
         visit = Visit("POST", QUERY_PATH, head.headers, self.client[0] if self.client else "")
-        try:
-            if self._answered(visit, data[end:]):
-                return True
-        except Exception:  # noqa: BLE001  there is nobody else to answer it
-            self._refuse(_FAILED)
+        if self._answered(visit, data[end:]):
             return True
         self._visit, self._came = visit, data
         self._waits = self._lane.ask(visit, self._told)
@@ -184,12 +179,7 @@ class LaneHttp(BoundedHttp):
 
     def _answered(self, visit: Visit, body: bytes) -> bool:
         """Whether the answer was in this process; it is written then."""
-        try:
-            whole = self._lane.now(visit, body)
-        except Exception:
-            self._telemetry.log.exception("request_failed")
-            self._refusal = _FAILED
-            raise  # the parser takes any error for the client's
+        whole = self._tried(self._lane.now, visit, body)
         if whole is not None:
             self._at_once += 1
             self._write(whole)
@@ -200,17 +190,20 @@ class LaneHttp(BoundedHttp):
         if visit is not self._visit:
             return  # handed over meanwhile
         self._waits = False
-        try:
-            whole = self._lane.found(visit) if self._is_free() else None
-        except Exception:
-            self._telemetry.log.exception("request_failed")
-            self._refuse(_FAILED)
-            return
+        whole = self._tried(self._lane.found, visit) if self._is_free() else None
         if whole is None:
             self._hand_over()
         else:
             self._visit, self._came = None, b""
             self._write(whole)
+
+    def _tried(self, answer: Callable[..., Whole | None], *asked: Any) -> Whole | None:
+        try:
+            return answer(*asked)
+        except Exception:
+            # a fault of ours: the application meets it again, answers and counts it
+            self._telemetry.log.exception("request_failed")
+            return None
 
     def _write(self, whole: Whole) -> None:
         headers, body = whole

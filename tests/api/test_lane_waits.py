@@ -165,6 +165,26 @@ async def test_what_happens_while_redis_is_asked_is_treated_alike(
 
 
 @pytest.mark.proves("C9")
+async def test_a_fault_of_ours_is_answered_counted_and_costs_no_place(lanes: Lanes) -> None:
+    def fails(*_: Any) -> Any:
+        raise RuntimeError("a bug")
+
+    asked = Sent(question())
+    await lanes.slow.send(asked)
+    for lane in lanes.all:
+        await lane.send(asked)
+        with patch.object(lanes.runtime.answering, "_hit", fails):
+            seen = await lane.send(asked)
+        assert seen.status == 500
+        assert (
+            seen.metrics["rag_requests_total[('method', 'POST'), ('route', '/v1/query'), ('status', '500')]"]
+            == 1
+        )
+        assert lane.app._visits.busy == 0
+        assert (await lane.send(asked)).status == 200
+
+
+@pytest.mark.proves("C9")
 async def test_a_connection_that_asks_again_and_again_is_treated_alike(lanes: Lanes) -> None:
     """A head that it has sent before is known, whatever came between."""
     between = [
