@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import json
+import os
 import re
 import select
 import shutil
@@ -13,6 +14,7 @@ import sys
 import time
 from collections import deque
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -165,6 +167,8 @@ def main() -> None:
     job = json.load(sys.stdin)
     target = Target(job["port"], job["path"], [body.encode() for body in job["bodies"]], job["headers"])
     gc.disable()
+    with suppress(PermissionError):  # what shares its core would make every answer seem late
+        os.nice(-10)
     figures = _run(target, job["rate"], job["seconds"])
     print(json.dumps(figures.__dict__))
 

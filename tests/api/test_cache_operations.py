@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import pytest
 
@@ -21,7 +22,7 @@ from ragkube_api.schemas_cache import (
     WarmLine,
 )
 from ragkube_api.services.answering import Question
-from ragkube_api.services.asked import MAX_DISTINCT
+from ragkube_api.services.asked import MAX_DISTINCT, MOST_AT_ONCE
 from ragkube_api.services.cache_operations import Warmed
 from support.api import RunningApp, running_app, settings_in
 from support.trouble import Away
@@ -248,6 +249,33 @@ async def test_counting_is_bounded_between_two_flushes(app: RunningApp) -> None:
     asked.note(_question(f"{MOON} 0"))
     assert len(asked._counts) == MAX_DISTINCT
     assert sum(asked._counts.values()) == MAX_DISTINCT + 1
+
+
+@pytest.mark.parametrize("away", [False, True])
+async def test_many_counts_are_handed_over_in_parts_that_keep_nobody_waiting(
+    app: RunningApp, away: bool
+) -> None:
+    asked, book = app.runtime.asked, _Book()
+    book.error = CacheUnavailableError("away") if away else None
+    for number in range(1000):
+        asked.note(_question(f"{MOON} {number}"))
+    with patch.object(asked, "_cache", book):
+        await asked.flush()
+    assert book.sizes == ([] if away else [MOST_AT_ONCE] * (1000 // MOST_AT_ONCE))
+    assert book.calls == ["tally"] * (1 if away else 1000 // MOST_AT_ONCE), "who is away is asked once"
+    assert sum(asked._counts.values()) == (1000 if away else 0)
+
+
+class _Book(Away):
+    """Remembers how much it was handed over at a time."""
+
+    def __init__(self) -> None:
+        super().__init__(self)
+        self.sizes: list[int] = []
+
+    async def tally(self, _: str, asked: dict[bytes, int]) -> None:
+        self._pass("tally")
+        self.sizes.append(len(asked))
 
 
 @pytest.mark.parametrize(

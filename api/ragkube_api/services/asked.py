@@ -19,6 +19,8 @@ MAX_DISTINCT: Final = 20_000
 """Different questions that are counted between two flushes; further ones are not counted."""
 MAX_BYTES: Final = 8 * 1024 * 1024
 """Of their texts and filters together."""
+MOST_AT_ONCE: Final = 200
+"""That are handed over together: half a millisecond of this process and of Redis, in which nobody else is served."""
 
 _Asked: TypeAlias = tuple[str, str, int, float, bytes, str | None]
 
@@ -46,16 +48,19 @@ class AskedQuestions:
             self._bytes += len(question.text) + len(filters)
 
     async def flush(self) -> None:
-        """Hand over what was counted; what cannot be handed over now is kept for the next time."""
+        """Hand over what was counted, in parts that keep nobody waiting; what cannot be handed over now is kept."""
         counted, self._counts, self._bytes = self._counts, {}, 0
-        by_tenant: dict[str, dict[bytes, int]] = defaultdict(dict)
-        for asked, count in counted.items():
-            by_tenant[asked[0]][self._request(asked)] = count
-        for tenant, requests in by_tenant.items():
-            try:
-                await self._cache.tally(tenant, requests)
-            except CacheUnavailableError:
-                self._put_back(tenant, counted)
+        rows, away = list(counted.items()), set[str]()
+        for start in range(0, len(rows), MOST_AT_ONCE):
+            part = dict(rows[start : start + MOST_AT_ONCE])
+            by_tenant: dict[str, dict[bytes, int]] = defaultdict(dict)
+            for asked, count in part.items():
+                by_tenant[asked[0]][self._request(asked)] = count
+            for tenant, requests in by_tenant.items():
+                if tenant in away or not await self._handed_over(tenant, requests):
+                    away.add(tenant)
+                    self._put_back(tenant, part)
+            await asyncio.sleep(0)
 
     async def run(self) -> None:
         """Flush every few seconds until cancelled, and once more at the end."""
@@ -65,6 +70,13 @@ class AskedQuestions:
                 await self.flush()
         finally:
             await self.flush()
+
+    async def _handed_over(self, tenant: str, requests: Mapping[bytes, int]) -> bool:
+        try:
+            await self._cache.tally(tenant, requests)
+        except CacheUnavailableError:
+            return False
+        return True
 
     def _put_back(self, tenant: str, counted: Mapping[_Asked, int]) -> None:
         for asked, count in counted.items():
