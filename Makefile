@@ -23,7 +23,7 @@ quickstart: $(VENV)/.api  ## answer questions about our docs on this machine (PO
 	@exec $(BIN)/ragkube run $(FILE) --port $(PORT) --data $(DATA) $(if $(DOCUMENTS),--documents $(DOCUMENTS))
 
 test: setup lint  ## everything: checks, unit, contract, component and cluster tests
-	$(BIN)/pytest $(PYTEST_ARGS)
+	$(BIN)/python hack/suite.py $(PYTEST_ARGS)
 
 setup: $(VENV)/.dev
 
