@@ -7,6 +7,7 @@ status is pytest's: of the first session that failed, else 0.
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import tempfile
@@ -23,6 +24,8 @@ NICE = ("nice", "-n", "10")
 """For the session beside: pods that start do not wait for it."""
 CHOOSING = ("-k", "-m")
 SOAK_ONLY = "keda-"
+COMPILED = {"PYTHONDONTWRITEBYTECODE": "", "PYTHONPYCACHEPREFIX": str(Path(sys.prefix) / "pycache")}
+"""Tests start Python some hundred times: nothing is compiled twice, and nothing is written into the checkout."""
 
 
 def chooses(options: Sequence[str]) -> bool:
@@ -43,10 +46,13 @@ def build_programs() -> None:
 def start(selection: str, options: Sequence[str], output: IO[bytes] | None = None) -> subprocess.Popen[bytes]:
     """A session of its own; with ``output`` it is the one beside."""
     command = [*PYTEST, "-m", selection, *options]
+    env = {**os.environ, **COMPILED}
     if output is None:
-        return subprocess.Popen(command)
+        return subprocess.Popen(command, env=env)
     command = [*NICE, *command, "-o", "cache_dir=.pytest_cache/beside"]
-    return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT)
+    return subprocess.Popen(
+        command, env=env, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+    )
 
 
 def both(options: Sequence[str]) -> int:
