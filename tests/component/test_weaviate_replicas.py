@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack
+from functools import partial
+from typing import TypeVar
 
 import pytest
 
@@ -13,9 +15,12 @@ from contract.documents import DIMENSIONS, document, query
 from ragkube_api.adapters.weaviate_store import open_weaviate_store
 from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.ports import VectorStore
+from support.processes import wait_for
 from support.weaviate import WeaviateServer, start_weaviate_cluster
 
 pytestmark = [pytest.mark.component("weaviate"), pytest.mark.timeout(900)]  # the first one may build it
+
+T = TypeVar("T")
 
 
 @pytest.fixture(scope="module")
@@ -64,32 +69,49 @@ async def test_a_finished_write_is_seen_through_every_node_at_once(stores: list[
         assert await store.get("acme", "d0") is None
 
 
+def leader(servers: list[WeaviateServer]) -> int:
+    """Index of the node that decides about the schema; whoever is first at start-up becomes it."""
+
+    def known() -> str:
+        found = servers[0].call("GET", "cluster/statistics")["statistics"]
+        return str(next((each["leaderId"] for each in found if each.get("leaderId")), ""))
+
+    return int(wait_for("a node leads", known).removeprefix("node"))
+
+
 @pytest.mark.proves("R3")
+@pytest.mark.parametrize("leads", [False, True], ids=["follower", "leader"])
 async def test_while_a_node_is_away_questions_are_answered_and_writes_refused(
-    stores: list[VectorStore], servers: list[WeaviateServer]
+    stores: list[VectorStore], servers: list[WeaviateServer], leads: bool
 ) -> None:
+    """At once; when it was the leader, as soon as the others have another one."""
     await stores[0].put(document("kept", ["kept as it was"]))
-    servers[2].kill()
+    away = (await asyncio.to_thread(leader, servers) + (0 if leads else 1)) % 3
+    here = [store for number, store in enumerate(stores) if number != away]
+    servers[away].kill()
     try:
         with pytest.raises(StoreUnavailableError):
-            await stores[0].put(document("kept", ["half written"]))
-        for store in stores[:2]:
+            await here[0].put(document("kept", ["half written"]))
+        for store in here:
+            if leads:
+                await _at_last(partial(found, store, "kept as it was"))
             assert await found(store, "kept as it was") == ["kept as it was"]
             description = await store.text("acme", "kept")
             assert description is not None
             assert description[1] == "kept as it was"
     finally:
-        await asyncio.to_thread(servers[2].start)
-    await _put_at_last(stores[1], "kept", "written again")
+        await asyncio.to_thread(servers[away].start)
+    await _at_last(partial(here[1].put, document("kept", ["written again"])))
     for store in stores:
         assert await found(store, "written again") == ["written again"]
 
 
-async def _put_at_last(store: VectorStore, name: str, text: str) -> None:
+async def _at_last(attempt: Callable[[], Awaitable[T]]) -> T:
+    """Its result, as soon as the store is there."""
     deadline = time.monotonic() + 60
     while True:
         try:
-            return await store.put(document(name, [text]))
+            return await attempt()
         except StoreUnavailableError:
             if time.monotonic() > deadline:
                 raise
