@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from ragkube_api import go_ahead
 from ragkube_api.adapters.memory_flights import MemoryFlights
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.redis_flights import CLAIM, RedisFlights
@@ -34,6 +35,7 @@ class Work:
         self.may_end = asyncio.Event()
 
     async def __call__(self) -> bytes:
+        await go_ahead.given()
         self.begun += 1
         self.started.set()
         try:

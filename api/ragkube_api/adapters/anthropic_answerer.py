@@ -14,7 +14,7 @@ import stamina
 import structlog
 from anthropic.types import DocumentBlockParam, Message, MessageParam, TextBlock, TextBlockParam
 
-from ragkube_api import model_time
+from ragkube_api import go_ahead, model_time
 from ragkube_api.adapters import retry_after
 from ragkube_api.domain import Citation, Generation, Passage, Usage
 from ragkube_api.errors import LLMUnavailableError
@@ -150,7 +150,7 @@ class Clients:
 
     def __init__(self, settings: AnthropicLLM) -> None:
         self._settings = settings
-        self._http = anthropic.DefaultAsyncHttpxClient()
+        self._http = anthropic.DefaultAsyncHttpxClient(event_hooks={"request": [_when_it_is_ours]})
         self._client: anthropic.AsyncAnthropic | None = None
         self._key: str | None = None
 
@@ -188,6 +188,11 @@ def checked(message: Any) -> Message:
     if isinstance(message, Message) and isinstance(content, list) and usage is not None:
         return message
     raise NoMessageError
+
+
+async def _when_it_is_ours(_request: httpx2.Request) -> None:
+    """The SDK takes its time to build a request: only sending it waits."""
+    await go_ahead.given()
 
 
 def _request(question: str, passages: Sequence[Passage]) -> list[MessageParam]:

@@ -20,6 +20,7 @@ from typing import Any, Final, NamedTuple
 
 import structlog
 
+from ragkube_api import go_ahead
 from ragkube_api.adapters.memory_flights import KEPT_SECONDS, MemoryFlights
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.redis_keys import slot_tag
@@ -139,21 +140,36 @@ class RedisFlights:
     async def _shared(self, key: str, work: _Work, began: float) -> tuple[bytes, bool]:
         token = secrets.token_hex(16)
         pause = _FIRST_PAUSE
-        while True:
-            looked = int((time.monotonic() - began) * 1000)
-            try:
+        go, leading = self._begin(key, token, work)
+        try:
+            while True:
+                looked = int((time.monotonic() - began) * 1000)
                 reply = await self._claim(key, token, min(looked, _KEPT))
-            except CacheUnavailableError:
-                result = await work.compute()
-                await work.settle()
-                return result, True
-            match bytes(reply[0]):
-                case b"done":
-                    return bytes(reply[1]), False
-                case b"lead":
-                    return await self._led(key, token, work), True
-            await asyncio.sleep(min(pause, max(0.001, int(reply[1]) / 1000)))
-            pause = min(1.5 * pause, _LONGEST_PAUSE)
+                match bytes(reply[0]):
+                    case b"done":
+                        return bytes(reply[1]), False
+                    case b"lead":
+                        if leading.cancelling():
+                            go, leading = self._begin(key, token, work)
+                        go.set_result(None)
+                        return await self._led(key, token, leading), True
+                leading.cancel()  # who waits prepares nothing more
+                await asyncio.sleep(min(pause, max(0.001, int(reply[1]) / 1000)))
+                pause = min(1.5 * pause, _LONGEST_PAUSE)
+        except CacheUnavailableError:
+            leading.cancel()
+            result = await work.compute()
+            await work.settle()
+            return result, True
+        finally:
+            if not go.done():
+                leading.cancel()
+
+    def _begin(self, key: str, token: str, work: _Work) -> tuple[asyncio.Future[None], asyncio.Task[bytes]]:
+        """Prepare it while the claim is on its way; the future is the go-ahead."""
+        go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        # in a task of its own: the others may need it when nobody here does
+        return go, self._start(self._computed(key, token, work, go))
 
     async def _claim(self, key: str, token: str, looked: int) -> Any:
         """Raises ``CacheUnavailableError``; at once where somebody has waited for this tenant's slot in vain just now."""
@@ -173,9 +189,7 @@ class RedisFlights:
         self._away.pop(tenant, None)
         return reply
 
-    async def _led(self, key: str, token: str, work: _Work) -> bytes:
-        # in a task of its own: the others may need it when nobody here does
-        leading = self._start(self._computed(key, token, work))
+    async def _led(self, key: str, token: str, leading: asyncio.Task[bytes]) -> bytes:
         try:
             return await asyncio.shield(leading)
         except asyncio.CancelledError:
@@ -183,13 +197,15 @@ class RedisFlights:
                 self._start(self._end_if_alone(key, token, leading))
             raise
 
-    async def _computed(self, key: str, token: str, work: _Work) -> bytes:
+    async def _computed(self, key: str, token: str, work: _Work, go: asyncio.Future[None]) -> bytes:
+        await asyncio.sleep(0)  # first the claim is sent
         renewal = asyncio.create_task(self._renew(key, token), name="flight-lease")
         try:
-            result = await work.compute()
+            result = await _prepared(work, go)
         except BaseException:
             renewal.cancel()
-            self._start(self._release(key, token, 0))  # who waits need not wait for the lease
+            if go.done():
+                self._start(self._release(key, token, 0))  # who waits need not wait for the lease
             raise
         settling = asyncio.create_task(self._settled(key, token, work, result, renewal))
         for kept in (self._settling, self._tasks):
@@ -259,3 +275,15 @@ class RedisFlights:
 
 async def _nothing() -> None:
     """Nothing to settle."""
+
+
+async def _prepared(work: _Work, go: asyncio.Future[None]) -> bytes:
+    """The result, or what went wrong, not before the go-ahead."""
+    try:
+        with go_ahead.awaiting(go):
+            result = await work.compute()
+    except Exception:
+        await asyncio.shield(go)
+        raise
+    await asyncio.shield(go)
+    return result

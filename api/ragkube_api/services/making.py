@@ -139,6 +139,7 @@ class Maker:
         made: list[Landed | RagkubeError] = []
 
         async def compute() -> bytes:
+            made.clear()  # of what was prepared in vain
             try:
                 async with deadline(self._timeout):
                     landed = await self.generated(work)
