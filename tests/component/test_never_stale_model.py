@@ -152,13 +152,14 @@ class Walk(RuleBasedStateMachine):
     def cut_off_from_redis(self, replica: int, cut_off: bool) -> None:
         self.do(self.world.cut_off, self.stage.replicas[replica], cut_off)
 
-    @rule(replica=REPLICA, dice=st.sampled_from([*range(4), *[None] * 5]))
+    @rule(replica=REPLICA, dice=st.sampled_from([*range(5), *[None] * 5]))
     def something_rare(self, replica: int, dice: int | None) -> None:
         steps: list[Callable[[], Coroutine[Any, Any, None]]] = [
             lambda: self.world.drop(self.stage.replicas[replica]),
             lambda: self.world.crash(self.stage.replicas[replica]),
             self.world.sever,
             self.world.fail_over,
+            self.world.forget,
         ]
         if dice is not None:
             self.do(steps[dice])
@@ -195,7 +196,18 @@ def test_no_walk_serves_an_answer_from_before_a_finished_write(stage: Stage, ste
     while stage.steps < steps:
         take_steps(stage, walks=10)
         print(f"{stage.steps} steps: {dict(stage.seen)}")
-    for event in ("hit l1", "hit redis", "miss", "write", "crash", "failover", "sever", "drop", "away"):
+    for event in (
+        "hit l1",
+        "hit redis",
+        "miss",
+        "write",
+        "crash",
+        "failover",
+        "sever",
+        "drop",
+        "forget",
+        "away",
+    ):
         assert stage.seen[event] > 0, f"{event}: did not happen, so this proved little"
 
 

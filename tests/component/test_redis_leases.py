@@ -13,9 +13,9 @@ from typing import Any
 import hiredis
 import pytest
 
-from ragkube_api.adapters import redis_scripts
+from ragkube_api.adapters import leases, redis_scripts
 from ragkube_api.adapters.resp_connection import pack
-from ragkube_api.domain import About, Key, Selector
+from ragkube_api.domain import About, Key, Lifetime, Selector
 from support.caches import ABOUT, HOUR, KEY, TENANT, digest, fill, found, key, opened, value_of
 from support.redis import RedisServers, start_cluster
 
@@ -412,3 +412,51 @@ async def test_no_key_is_built_from_what_is_no_tenant_or_no_digest(
         with pytest.raises(ValueError, match="not a key"):
             await cache.lookup("acme", Key("answer", tenant))
         assert (await cache.lookup("acme", KEY)).fence is not None, "it still works"
+
+
+def _keys(servers: RedisServers, tag: str) -> dict[str, int]:
+    """The tenant's keys and their TTL in milliseconds, -1 without one."""
+    primary = servers.primary_of(tag)
+    names = [str(name) for name in servers.call(primary, "KEYS", f"{tag}:*")]
+    return {name.removeprefix(f"{tag}:"): servers.call(primary, "PTTL", name) for name in names}
+
+
+@pytest.mark.proves("C4")
+async def test_nothing_of_a_name_that_was_only_asked_for_stays_for_ever(
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "IDLE_SECONDS", 0.1)
+    tag = "{forgotten:acme}"
+    async with opened(redis_cluster.settings(prefix="forgotten"), lease=15, readers=0.4) as cache:
+        assert await fill(cache, lifetime=Lifetime(60, 30))
+        await until(lambda: serves(cache))
+        await until(lambda: fill(cache, key=key("another"), lifetime=Lifetime(5)))
+
+        async def gave_up() -> bool:
+            return "readers" not in await asyncio.to_thread(_keys, redis_cluster, tag)
+
+        await until(gave_up)
+        kept = await asyncio.to_thread(_keys, redis_cluster, tag)
+        assert kept.pop("state") > redis_scripts.FORGOTTEN_MS / 2
+        assert kept.pop("index:answer") > 60_000, "as long as the answer that lives longest"
+        assert kept.pop("expiry:answer") > 60_000
+        assert all(0 < left <= 90_000 for left in kept.values()), kept
+        assert await serves(cache), "a new lease"
+
+
+@pytest.mark.proves("C4")
+async def test_a_state_that_is_gone_is_followed_by_a_new_one_and_writers_wait_for_leases(
+    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with replicas(redis_cluster, prefix="gone") as (one, other):
+        token = (await one.lookup(TENANT, key("new"))).fence.token
+        monkeypatch.setattr(other._leases, "revoke", lambda _: 0)  # it hears nothing
+        monkeypatch.setattr(other._leases, "_start", lambda work: work.close())
+        for name in ("state", "readers"):
+            place = f"{{gone:acme}}:{name}"
+            assert redis_cluster.call(redis_cluster.primary_of(place), "DEL", place) == 1
+        assert other.peek(TENANT, KEY) is not None
+        await write(one)
+        assert other.peek(TENANT, KEY) is None, "its lease was waited for"
+        new = (await one.lookup(TENANT, key("new"))).fence.token
+        assert not set(new.split(":")) & set(token.split(":")), "neither epoch nor drops come back"

@@ -260,6 +260,14 @@ class World:
         await asyncio.to_thread(take_over, self.servers, f"{{test:{self.tenant}}}")
         self.seen["failover"] += 1
 
+    async def forget(self) -> None:
+        """The state of the tenant is gone, as when its time is over or Redis needs the memory."""
+        tag = f"{{test:{self.tenant}}}"
+        await asyncio.to_thread(
+            self.servers.call, self.servers.primary_of(f"{tag}:state"), "DEL", f"{tag}:state"
+        )
+        self.seen["forget"] += 1
+
     async def hold_replies(self, replica: Replica) -> None:
         """What Redis answers to this one is late: other things happen first."""
         replica.gate.clear()

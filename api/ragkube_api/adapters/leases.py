@@ -24,6 +24,8 @@ from ragkube_api.errors import CacheUnavailableError
 log = structlog.get_logger(__name__)
 
 MOST_TENANTS: Final = 10_000
+IDLE_SECONDS: Final = 5.0
+"""So long after its lease a replica stays among the readers of a tenant: the next question often comes."""
 # This side calls a lease over so much earlier than the writers do: how far two clocks may drift apart in a lease.
 _OURS: Final = 0.9
 _MISSED_SECONDS: Final = 0.5
@@ -32,7 +34,10 @@ _UNKNOWN: Final = "?"
 
 @dataclass(slots=True)
 class Holding:
-    """What is known of a tenant. ``token``: the state of its documents; valid without asking before ``until``."""
+    """What is known of a tenant. ``token``: the state of its documents; valid without asking before ``until``.
+
+    ``recorded``: Redis may have this replica among the tenant's readers.
+    """
 
     tenant: str
     revoked: int = 0
@@ -42,6 +47,7 @@ class Holding:
     drops: str = ""
     disowned: frozenset[str] = frozenset()
     used: bool = False
+    recorded: bool = False
     away_until: float = 0.0
     pause: float = 0.0
     failed: float = 0.0
@@ -85,6 +91,7 @@ class Leases:
             if len(self.held) > MOST_TENANTS:
                 name, oldest = next(iter(self.held.items()))
                 if oldest.until <= self._clock():
+                    self._leave(oldest)
                     del self.held[name]
                 else:
                     self.held.move_to_end(name)
@@ -109,6 +116,7 @@ class Leases:
                 self._expect_revocation(holding)
             holding.token, holding.until = reply.token, 0.0
         if reply.granted:
+            holding.recorded = True
             holding.until = max(holding.until, sent + self._lease * _OURS)
         return True
 
@@ -147,21 +155,27 @@ class Leases:
                     if holding.used and now < holding.until < now + self._lease / 2:
                         holding.used = False
                         self._start(self._renew(holding))
+                    elif now > holding.until + IDLE_SECONDS:
+                        self._leave(holding)
         finally:
             listening.cancel()
             await asyncio.gather(listening, return_exceptions=True)
 
     async def close(self, timeout_seconds: float) -> None:
         """Give everything up, so that no writer waits for a replica that has gone."""
-        now = self._clock()
         for holding in self.held.values():
-            if holding.until > now:
-                self._start(self._acknowledge(holding.tenant, self.revoke(holding.tenant)))
+            self._leave(holding)
         if self._tasks:
             _, late = await asyncio.wait(self._tasks, timeout=timeout_seconds)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+
+    def _leave(self, holding: Holding) -> None:
+        """Redis need not remember this reader of a tenant that is not asked for any more."""
+        if holding.recorded:
+            holding.recorded = False
+            self._start(self._acknowledge(holding.tenant, self.revoke(holding.tenant)))
 
     async def _renew(self, holding: Holding) -> None:
         number, sent = self.number(), self._clock()

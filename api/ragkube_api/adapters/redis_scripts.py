@@ -11,6 +11,12 @@ Keys of a tenant, all under ``{prefix:tenant}``:
 * ``disowned``: marks of answers that are never stored again. ``asked``: requests by how often they were asked.
 * ``<kind>:<digest>``: an entry. ``index:<kind>`` and ``expiry:<kind>``: their digests by time of storing (µs) and of ending (ms).
 
+Names of tenants may come from outside, so nothing of a tenant that was only asked for stays for ever: ``state`` goes after
+``FORGOTTEN_MS`` without a script, and ``readers`` when the replicas have given up what they were granted. A state that is gone,
+for whatever reason, is followed by a new epoch, new drops, and writers that wait for leases that nobody knows of. ``readers``
+and ``writers`` carry no TTL, so that none of them goes alone; ``index`` and ``expiry`` go with their last entry, and
+count as used whenever an entry is.
+
 A key of a foreign type is dropped and counted as corrupt; it breaks no script.
 """
 
@@ -22,6 +28,8 @@ from ragkube_api.adapters.redis_client import Script
 
 MOST_DISOWNED: Final = 10_000
 MOST_ASKED: Final = 1_000
+FORGOTTEN_MS: Final = 7 * 24 * 3600 * 1000
+"""After so long without a script on a tenant its state goes; at most half as long after one."""
 
 _SAFE: Final = """
 local corrupt = 0
@@ -41,12 +49,12 @@ local now = time[1] * 1000 + math.floor(time[2] / 1000)
 # KEYS: state, writers, readers. ARGV: a random token, the lease of readers (ms).
 _STATE: Final = (
     _SAFE
-    + """
-local lease = tonumber(ARGV[2])
+    + f"local forgotten = {FORGOTTEN_MS}\n"
+    + """local lease = tonumber(ARGV[2])
 local info = redis.call('INFO', 'replication')
 local primary = string.match(info, 'master_replid:(%x+)')
 if not primary then return redis.error_reply('ERR no replication id') end
-local state = on(KEYS[1], 'HMGET', KEYS[1], 'epoch', 'primary', 'drops', 'replicas', 'unsettled', 'doubt')
+local state = on(KEYS[1], 'HMGET', KEYS[1], 'epoch', 'primary', 'drops', 'replicas', 'unsettled', 'doubt', 'ends')
 local epoch, drops, known = state[1], state[3] or '', tonumber(state[4]) or 0
 local function ahead(moment)
   local left = (tonumber(moment) or 0) - now
@@ -65,6 +73,10 @@ end
 local heard = 0
 for lag in string.gmatch(info, 'state=online,offset=%d+,lag=(%d+)') do
   if tonumber(lag) < 3 then heard = heard + 1 end
+end
+if not epoch then
+  drops = ARGV[1]
+  redis.call('HSET', KEYS[1], 'drops', drops)
 end
 if not epoch or state[2] ~= primary then
   begin_epoch()
@@ -85,6 +97,10 @@ if pending and tonumber(first[2]) <= now then
   redis.call('ZREMRANGEBYSCORE', KEYS[2], '-inf', now)
   begin_epoch()
   pending = redis.call('ZCARD', KEYS[2]) > 0
+end
+if (tonumber(state[7]) or 0) - now < forgotten / 2 then
+  redis.pcall('HSET', KEYS[1], 'ends', now + forgotten)
+  redis.pcall('PEXPIRE', KEYS[1], forgotten)
 end
 local serves = not pending and doubt == 0
 local function readers()
@@ -139,6 +155,10 @@ local function read(key)
     reply[3] = reply[3] + 1
     entry = {}
   end
+  if entry[1] then
+    local kind = ':(%a+):%x+$'
+    redis.pcall('TOUCH', (string.gsub(key, kind, ':index:%1')), (string.gsub(key, kind, ':expiry:%1')))
+  end
   local current = serves and entry[1] == epoch
   for _, word in ipairs({current and 1 or 0, entry[2] or '', entry[3] or ''}) do reply[#reply + 1] = word end
   return current
@@ -166,6 +186,8 @@ if #over > 0 then
   redis.call('ZREM', KEYS[6], unpack(over))
   redis.call('ZREM', KEYS[7], unpack(over))
 end
+local last = redis.call('ZRANGE', KEYS[7], -1, -1, 'WITHSCORES')
+for i = 6, 7 do redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last[2])) end
 return {1, corrupt}
 """
 )
