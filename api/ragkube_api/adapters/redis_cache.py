@@ -1,7 +1,7 @@
 """What one Redis Cluster (or Valkey) gives to the runtime: caches, flights, limits and the progress of sources.
 
 Why an entry is never stale is told in ``tiered_cache`` (readers), ``redis_writes`` (writers) and ``redis_scripts``. Give
-Redis a ``volatile-*`` eviction policy: epochs and markers carry no TTL, entries do.
+Redis a ``volatile-*`` eviction policy: readers and marks of writes carry no TTL, states and entries do.
 """
 
 from __future__ import annotations
