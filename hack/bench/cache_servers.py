@@ -134,7 +134,8 @@ class World:
         file = self.folder / f"{name}.json"
         file.write_text(json.dumps(document))
         command = [sys.executable, "-m", "ragkube_api"]
-        return Server(name, command, self.folder, {"RAGKUBE_SETTINGS": str(file)}, core, port)
+        environment = {"RAGKUBE_SETTINGS": str(file), "MALLOC_ARENA_MAX": "2"}  # as in a pod
+        return Server(name, command, self.folder, environment, core, port)
 
     def reference(self, name: str, answer: bytes) -> Server:
         """``bare`` or ``ordinary`` under uvicorn with all that makes it fast."""

@@ -117,6 +117,7 @@ def base_container(deployment: RagDeployment, context: Context, name: str, resou
         "env": [
             {"name": "RAGKUBE_SETTINGS", "value": f"{SETTINGS_DIRECTORY}/{SETTINGS_FILE}"},
             {"name": "HOME", "value": "/tmp"},  # noqa: S108
+            {"name": "MALLOC_ARENA_MAX", "value": "2"},  # more only keep what threads once needed
             pods.field_env("POD_NAME", "metadata.name"),
         ],
         "resources": pods.resources(resources),
