@@ -78,7 +78,9 @@ def speed(world: World, rounds: int, seconds: float, chosen: Sequence[str]) -> N
     tell(rows)
     if paraphrases is not None:
         what = ", ".join(f"{name} {count:,.0f}" for name, count in paraphrases.served().items())
-        print(f"paraphrases by what became of them, audits included: {what}")
+        print(
+            f"paraphrases by what became of them (made: refused by a gate, and answered by the model): {what}"
+        )
     if LITELLM in entrants:
         print(
             f"{LITELLM}: its model was asked {cache_litellm.model_calls(world)} times for {QUESTIONS} questions"
