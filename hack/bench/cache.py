@@ -88,7 +88,7 @@ def speed(world: World, rounds: int, seconds: float, chosen: Sequence[str]) -> N
     for name in (name for name in HALF_LOAD if name in entrants):
         half = statistics.median(one.rate for one in rows[name]) / 2
         beside = [each for each in (BARE, name) if each in entrants]
-        at_half_load({each: entrants[each].target() for each in beside}, half, rounds, seconds)
+        at_half_load({each: entrants[each] for each in beside}, half, rounds, seconds)
     for server in {id(each.server): each.server for each in entrants.values()}.values():
         server.stop()
 
@@ -129,16 +129,24 @@ def references(
     return found
 
 
-def at_half_load(targets: dict[str, Target], rate: float, rounds: int, seconds: float) -> None:
+def at_half_load(entrants: dict[str, Entrant], rate: float, rounds: int, seconds: float) -> None:
     """Beside the bare application at the same rate: what that takes is the machine's, the server's and the generator's."""
-    seen: dict[str, list[Figures]] = {name: [] for name in targets}
+    seen: dict[str, list[Figures]] = {name: [] for name in entrants}
+    waited = dict.fromkeys(entrants, 0.0)
     for _ in range(rounds):
-        for name, target in targets.items():
-            seen[name].append(paced(target, rate, seconds, core=LOAD_CORE))
+        for name, entrant in entrants.items():
+            before = entrant.server.waited()
+            seen[name].append(paced(entrant.target(), rate, seconds, core=LOAD_CORE))
+            waited[name] += entrant.server.waited() - before
     for name, figures in seen.items():
-        p50 = statistics.median(one.p50 for one in figures)
-        p99 = statistics.median(one.p99 for one in figures)
-        print(f"{name} at {rate:,.0f}/s (own generator): p50 {p50:.2f} ms, p99 {p99:.2f} ms (wanted < 2)")
+        p50, p99, late = (
+            statistics.median(values)
+            for values in zip(*((f.p50, f.p99, f.late) for f in figures), strict=True)
+        )
+        print(
+            f"{name} at {rate:,.0f}/s (own generator, itself {late:.2f} ms late in a hundredth): p50 {p50:.2f} ms,"
+            f" p99 {p99:.2f} ms (wanted < 2); waited {waited[name] / rounds / seconds:.1%} of the time for its core"
+        )
 
 
 @dataclass(frozen=True)

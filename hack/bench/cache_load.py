@@ -44,12 +44,14 @@ class Target:
 
 @dataclass(frozen=True)
 class Figures:
-    """Requests a second, answers that were no 200, and milliseconds."""
+    """Requests a second, answers that were no 200, and milliseconds; ``late`` is how late the generator itself was."""
 
     rate: float
     failed: int
     p50: float
     p99: float
+    late: float = float("nan")
+    """Of a hundredth of the requests at least: its connections were all busy, or it did not get its core."""
 
 
 def generator() -> str:
@@ -133,6 +135,7 @@ def _run(target: Target, rate: float | None, seconds: float) -> Figures:
     clients = {client.socket: client for client in (_Client(target.port) for _ in range(CONNECTIONS))}
     idle, busy = deque(clients.values()), set[socket.socket]()
     times: list[float] = []
+    late: list[float] = []
     failed = number = 0
     began = now = time.perf_counter()
     while busy or now - began < seconds:
@@ -141,6 +144,7 @@ def _run(target: Target, rate: float | None, seconds: float) -> Figures:
             if due > now:
                 break
             client = idle.popleft()
+            late.append(time.perf_counter() - due)
             client.send(requests[number % len(requests)], due)
             busy.add(client.socket)
             number += 1
@@ -156,10 +160,14 @@ def _run(target: Target, rate: float | None, seconds: float) -> Figures:
                 busy.discard(one)
                 idle.append(client)
         now = time.perf_counter()
-    times.sort()
     return Figures(
-        number / (now - began), failed, times[len(times) // 2] * 1000, times[int(len(times) * 0.99)] * 1000
+        number / (now - began), failed, _share(times, 0.5), _share(times, 0.99), _share(late, 0.99)
     )
+
+
+def _share(seconds: list[float], part: float) -> float:
+    """Milliseconds that this part of them does not exceed."""
+    return sorted(seconds)[int(len(seconds) * part)] * 1000
 
 
 def main() -> None:
