@@ -111,9 +111,10 @@ class Replay:
         answers = [await replica.ask(question) for replica in self.replicas]
         stored = await self.stored(question)
         for answer in answers:
-            stale = answer["id"] != stored.id or stored.evidence != after.evidence
-            assert not stale, f"{question}: stale after {edited}"
-            assert _documents(answer) == after.documents
+            where = f"{question}, after {edited}: {answer['cache']}"
+            assert _documents(answer) == after.documents, f"stale documents: {where}"
+            assert answer["id"] == stored.id, f"another answer is stored: {where}"
+            assert stored.evidence == after.evidence, f"other passages or another order: {where}"
         answer = answers[0]
         same = before.evidence == after.evidence
         kept = answer["id"] == self.ids[question]
