@@ -6,7 +6,7 @@ import time
 from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from ragkube_api import settings as s
 from ragkube_api.auth import Authenticator, authenticator
@@ -282,12 +282,20 @@ def _reranked(store: VectorStore, stack: AsyncExitStack) -> VectorStore:
     return reranked
 
 
-async def _caches(
-    settings: s.Settings, telemetry: Telemetry, stack: AsyncExitStack
-) -> tuple[
-    FencedCache, ValueCache, ValueCache | None, Flights, SourceBoard, AuditBook, CountBoard,
-    Reservations | None,
-]:  # fmt: skip
+class _Caches(NamedTuple):
+    """What one kind of cache gives, in the order of ``Backends``."""
+
+    cache: FencedCache
+    values: ValueCache
+    shared_values: ValueCache | None
+    flights: Flights
+    board: SourceBoard
+    audits: AuditBook
+    counts: CountBoard
+    reservations: Reservations | None
+
+
+async def _caches(settings: s.Settings, telemetry: Telemetry, stack: AsyncExitStack) -> _Caches:
     from ragkube_api.adapters.local_level import MemoryValueCache
     from ragkube_api.adapters.memory_audits import MemoryAuditBook
     from ragkube_api.adapters.memory_cache import MemoryCache, MemorySourceBoard
@@ -299,7 +307,7 @@ async def _caches(
     match settings.cache.backend:
         case s.MemoryCacheBackend():
             cache = MemoryCache(max_entries=local.max_entries, max_bytes=local.max_bytes)
-            return (
+            return _Caches(
                 cache, values, None, MemoryFlights(), MemorySourceBoard(), MemoryAuditBook(),
                 MemoryCountBoard(), None,
             )  # fmt: skip
@@ -311,7 +319,7 @@ async def _caches(
                 damaged=telemetry.cache_errors.labels("corrupt").inc,
             )  # fmt: skip
             redis = await stack.enter_async_context(opening)
-            return (
+            return _Caches(
                 redis.cache, values, redis.values, redis.flights, redis.sources, redis.audits, redis.counts,
                 redis.reservations,
             )  # fmt: skip
