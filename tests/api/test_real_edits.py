@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import random
+import time
 import uuid
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -28,6 +29,7 @@ from support.weaviate import WeaviateServer
 
 K, ALPHA = 5, 0.5
 ASKERS = 2
+STORED_SECONDS = 5
 Documents = tuple[tuple[str, str], ...]
 
 
@@ -109,7 +111,7 @@ class Replay:
 
     async def judge(self, question: str, before: Found, after: Found, edited: str) -> None:
         answers = [await replica.ask(question) for replica in self.replicas]
-        stored = await self.stored(question)
+        stored = await self.stored(question, answers[-1]["id"])
         for answer in answers:
             where = f"{question}, after {edited}: {answer['cache']}"
             assert _documents(answer) == after.documents, f"stale documents: {where}"
@@ -130,11 +132,17 @@ class Replay:
         found = await self.app.runtime.answering.retrieval.passages(wanted)
         return Found(found.evidence, evidence.documents(found.passages))
 
-    async def stored(self, question: str) -> Any:
+    async def stored(self, question: str, answer: str) -> Any:
+        """An answer is stored behind its response: it is waited for a while."""
         key = self.app.runtime.answering.key_of(Question("default", question, K, ALPHA))
-        found = (await self.app.runtime.backends.cache.lookup("default", key)).found
-        assert found is not None
-        return open_entry(found.value, key.digest)
+        ends = time.monotonic() + STORED_SECONDS
+        while True:
+            found = (await self.app.runtime.backends.cache.lookup("default", key)).found
+            entry = None if found is None else open_entry(found.value, key.digest)
+            if (entry is not None and entry.id == answer) or time.monotonic() > ends:
+                assert entry is not None, f"{question}: not stored"
+                return entry
+            await asyncio.sleep(0.01)
 
 
 def _documents(answer: Any) -> Documents:
