@@ -154,6 +154,8 @@ def start_weaviate_cluster(folder: Path, size: int = 3) -> list[WeaviateServer]:
         for server in servers:
             server.kill()
         raise
+    # there was nobody to join when it began; alone after a restart it would serve, and miss what the others write
+    servers[0].process.env["CLUSTER_JOIN"] = f"127.0.0.1:{peers[1].gossip}"
     return servers
 
 

@@ -48,7 +48,7 @@ class DeploymentCounts:
         self._turn = asyncio.Lock()
 
     def own(self) -> Counted:
-        """Of this process since it began."""
+        """Of this process since it began; what never happened is left out."""
         return {name: _counts(counter) for name, counter in self._counters.items()}
 
     async def read(self) -> tuple[Totals, Counted]:
@@ -100,7 +100,7 @@ class DeploymentCounts:
 
 def _counts(counter: Collector) -> list[Count]:
     samples = [s for metric in counter.collect() for s in metric.samples if s.name.endswith("_total")]
-    return _sorted(Count(dict(sample.labels), int(sample.value)) for sample in samples)
+    return _sorted(Count(dict(sample.labels), int(sample.value)) for sample in samples if sample.value)
 
 
 def _sorted(counts: Iterable[Count]) -> list[Count]:
