@@ -112,11 +112,16 @@ class Replay:
     async def judge(self, question: str, before: Found, after: Found, edited: str) -> None:
         answers = [await replica.ask(question) for replica in self.replicas]
         stored = await self.stored(question, answers[-1]["id"])
+        now = after
+        if stored.evidence != after.evidence:
+            # an approximate index is tidied behind the writes: two searches may rank the same passages differently
+            self.counts["ranked anew"] += 1
+            now = await self.fresh(question)
         for answer in answers:
             where = f"{question}, after {edited}: {answer['cache']}"
-            assert _documents(answer) == after.documents, f"stale documents: {where}"
+            assert _documents(answer) == now.documents, f"stale documents: {where}"
             assert answer["id"] == stored.id, f"another answer is stored: {where}"
-            assert stored.evidence == after.evidence, f"other passages or another order: {where}"
+            assert stored.evidence == now.evidence, f"other passages or another order: {where}"
         answer = answers[0]
         same = before.evidence == after.evidence
         kept = answer["id"] == self.ids[question]
@@ -221,7 +226,7 @@ async def _replayed(
         f" {counts['answers']} answers judged, {counts['asked under way']} more asked during edits; 0 stale;"
         f" {counts['touched']} touched, {counts['untouched']} untouched of which {100 * share:.2f} % stayed cached;"
         f" {made:.0f} answers made, {hits:.0f} hits; {counts['drifted']} answers changed their passages although"
-        f" the edited document is in neither the old nor the new ones"
+        f" the edited document is in neither the old nor the new ones; {counts['ranked anew']} were ranked anew without a write"
     )
     return counts
 
@@ -236,6 +241,7 @@ async def test_real_edits_under_query_load_leave_no_stale_answer_and_all_others_
     assert counts["touched"] > 0
     assert counts["asked under way"] > 0
     assert counts["kept"] == counts["untouched"]
+    assert counts["ranked anew"] == 0
 
 
 @pytest.mark.soak
@@ -246,6 +252,7 @@ async def test_all_real_edits_over_the_whole_corpus(test_data: Path, tmp_path: P
         counts = await _replayed(stage, test_data, edits=None, documents=None, questions=None)
     assert counts["answers"] == 400 * len(datasets.proposal_questions())
     assert counts["kept"] >= 0.95 * counts["untouched"]
+    assert counts["ranked anew"] == 0
 
 
 @pytest.mark.component("redis")
