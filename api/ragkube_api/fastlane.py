@@ -97,7 +97,7 @@ class FastLane:
 
     def _told(self, visit: Visit, deliver: Callable[[Visit], None], lookup: Lookup) -> None:
         visit.lookup, visit.asking = lookup, False
-        if visit.asked is not None:
+        if visit.asked is not None and not visit.asked.done():  # whose request was given up waits no more
             visit.asked.set_result(None)
         deliver(visit)
 

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import AsyncExitStack
-from pathlib import Path
+from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest.mock import patch
 
 import pytest
 
-from ragkube_api import http_lane
 from ragkube_api.domain import Lookup
-from support.lanes import Exchanged, Lane, Lanes, Sent, Shared, normal, opened, question, response
+from support.lanes import Exchanged, Lane, Lanes, Sent, Shared, normal, question, response
 
-
-@pytest.fixture
-async def lanes(tmp_path: Path) -> AsyncIterator[Lanes]:
-    async with AsyncExitStack() as stack:
-        yield await opened(tmp_path, stack)
-
-
-@pytest.fixture(autouse=True)
-def _patience() -> Iterator[None]:
-    with patch.object(http_lane, "PATIENCE_SECONDS", 60):
-        yield
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 class Held(Shared):
@@ -162,6 +149,29 @@ async def test_what_happens_while_redis_is_asked_is_treated_alike(
     slow = await outcome(lanes.slow, without_task=False)
     assert await outcome(lanes.asked, without_task=True) == slow
     assert slow.metrics["rag_cache_hits_total[('kind', 'exact'), ('level', 'l1')]"] >= 1
+
+
+@pytest.mark.proves("C9")
+async def test_a_request_that_is_given_up_while_redis_is_asked_disturbs_nobody(lanes: Lanes) -> None:
+    """The reply comes to many in one go: whoever cannot take his must not keep it from the others."""
+    held = Held(lanes.runtime.answering._cache, without_task=True)
+    with patch.object(lanes.runtime.answering, "_cache", held):
+        talk = Talk(lanes.asked, held)
+        await talk.begin()
+        await another_one_is_sent(talk)
+        for task in list(lanes.asked.state.tasks):
+            task.cancel()
+        await asyncio.wait(list(lanes.asked.state.tasks))
+        held.gate.set()
+        await held.replying
+    assert lanes.asked.app._visits.busy == 0
+
+
+async def another_one_is_sent(talk: Talk) -> None:
+    await talk.write(Sent(question(k=99)).head() + question(k=99))
+    async with asyncio.timeout(10):
+        while not talk.lane.state.tasks:  # noqa: ASYNC110  the server tells nobody
+            await asyncio.sleep(0.001)
 
 
 @pytest.mark.proves("C9")

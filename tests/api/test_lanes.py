@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
@@ -14,23 +13,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ragkube_api import http_lane
 from ragkube_api.domain import Lookup
 from support.lanes import KEYS, QUESTION, Lanes, Sent, Shared, opened, question
 from support.trouble import Away
 
-
-@pytest.fixture
-async def lanes(tmp_path: Path) -> AsyncIterator[Lanes]:
-    async with AsyncExitStack() as stack:
-        yield await opened(tmp_path, stack)
-
-
-@pytest.fixture(autouse=True)
-def _patience() -> Iterator[None]:
-    """No machine is so busy that a piece of a body seems late."""
-    with patch.object(http_lane, "PATIENCE_SECONDS", 60):
-        yield
+pytestmark = pytest.mark.usefixtures("patience")
 
 
 def raw(text: str) -> bytes:
