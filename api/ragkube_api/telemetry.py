@@ -232,7 +232,7 @@ class Telemetry:
             (self.cache_validations, ("held", "changed")),
             (self.cache_flights, ("led", "joined")),
             (self.cache_refreshes, ("early", "stale")),
-            (self.semantic_proposals, ("served", "recalled", "withheld")),
+            (self.semantic_proposals, ("served", "recalled", "withheld", "loading")),
             (self.degraded, ("llm-unavailable", "cache-unavailable", "embedder-unavailable")),
             (self.documents_indexed, ("created", "replaced", "unchanged", "deleted", "failed")),
         ):

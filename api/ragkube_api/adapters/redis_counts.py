@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from ragkube_api.adapters.redis_client import RedisClient, Script
+from ragkube_api.adapters.redis_scripts import SAFE
 from ragkube_api.domain import Totals
 from ragkube_api.ports import HEARD_SECONDS
 
@@ -13,26 +14,13 @@ _KEPT_MS: Final = 90 * 24 * 3600 * 1000
 _REPLICA_MS: Final = 24 * 3600 * 1000
 """So long a replica that does not say goodbye may repeat what it was not sure to have handed over."""
 
-_SAFE: Final = """
-local corrupt = 0
-for _, key in ipairs(KEYS) do
-  local kind = redis.call('TYPE', key).ok
-  if kind ~= 'hash' and kind ~= 'none' then
-    redis.call('UNLINK', key)
-    corrupt = corrupt + 1
-  end
-end
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
-"""
-
 # KEYS: sums, replicas. ARGV: replica, its number, 1 when it is its last, time to live of both and of a replica (ms), then
 # name and count ... Returns how much was foreign.
 _ADD: Final = Script(
-    _SAFE
+    SAFE
     + """
-redis.call('HSETNX', KEYS[1], 'since', now)
-local seen = redis.call('HGET', KEYS[2], ARGV[1])
+on(KEYS[1], 'HSETNX', KEYS[1], 'since', now)
+local seen = on(KEYS[2], 'HGET', KEYS[2], ARGV[1])
 if (seen and tonumber(string.match(seen, '^%d+')) or -1) < tonumber(ARGV[2]) then
   for i = 6, #ARGV, 2 do
     local reply = redis.pcall('HINCRBY', KEYS[1], ARGV[i], ARGV[i + 1])
@@ -57,7 +45,9 @@ return corrupt
 
 # KEYS: as _ADD. Returns how much was foreign, now (ms), sums and replicas as names and values.
 _READ: Final = Script(
-    _SAFE + "return {corrupt, now, redis.call('HGETALL', KEYS[1]), redis.call('HGETALL', KEYS[2])}"
+    SAFE
+    + "local sums, replicas = on(KEYS[1], 'HGETALL', KEYS[1]), on(KEYS[2], 'HGETALL', KEYS[2])\n"
+    + "return {corrupt, now, sums, replicas}"
 )
 
 

@@ -31,7 +31,7 @@ MOST_ASKED: Final = 1_000
 FORGOTTEN_MS: Final = 7 * 24 * 3600 * 1000
 """After so long without a script on a tenant its state goes; at most half as long after one."""
 
-_SAFE: Final = """
+SAFE: Final = """
 local corrupt = 0
 local function on(key, ...)
   local reply = redis.pcall(...)
@@ -45,10 +45,11 @@ end
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
+"""Lua: ``on(key, command …)`` drops a key of a foreign type and counts it in ``corrupt``; ``now`` is the server's (ms)."""
 
 # KEYS: state, writers, readers. ARGV: a random token, the lease of readers (ms).
 _STATE: Final = (
-    _SAFE
+    SAFE
     + f"local forgotten = {FORGOTTEN_MS}\n"
     + """local lease = tonumber(ARGV[2])
 local info = redis.call('INFO', 'replication')
@@ -275,7 +276,7 @@ return {{math.max(unsettled, doubt), corrupt, there and 1 or 0, unpack(found)}}
 
 # KEYS: index. ARGV: since (µs), limit. Returns how much was corrupt, and digest and time (µs) ... in the order of time.
 PAGE: Final = Script(
-    _SAFE
+    SAFE
     + "local found = on(KEYS[1], 'ZRANGEBYSCORE', KEYS[1], ARGV[1], '+inf', 'WITHSCORES', 'LIMIT', 0, ARGV[2])\n"
     "return {corrupt, found}"
 )
@@ -283,7 +284,7 @@ PAGE: Final = Script(
 # KEYS: index, expiry, entries. ARGV: their digests. Returns digest, meta and about of each that is there; the index
 # forgets the others.
 NOTES: Final = Script(
-    _SAFE
+    SAFE
     + """
 local notes = {}
 for i, digest in ipairs(ARGV) do
@@ -320,7 +321,7 @@ return {entries, bytes}
 
 # KEYS: index, expiry, entries. ARGV: their digests. Returns how many there were.
 REMOVE: Final = Script(
-    _SAFE
+    SAFE
     + """
 local removed = 0
 for i, digest in ipairs(ARGV) do
@@ -334,7 +335,7 @@ return removed
 
 # KEYS: asked. ARGV: time to live (ms), then count and request ...
 TALLY: Final = Script(
-    _SAFE
+    SAFE
     + f"""
 for i = 2, #ARGV, 2 do on(KEYS[1], 'ZINCRBY', KEYS[1], ARGV[i], ARGV[i + 1]) end
 local most = redis.call('ZCARD', KEYS[1])
@@ -346,7 +347,7 @@ return corrupt
 
 # KEYS: asked. ARGV: how many. Returns how much was corrupt, and request and count ...
 ASKED: Final = Script(
-    _SAFE
+    SAFE
     + "local found = on(KEYS[1], 'ZREVRANGE', KEYS[1], 0, ARGV[1] - 1, 'WITHSCORES')\nreturn {corrupt, found}"
 )
 
