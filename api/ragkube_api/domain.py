@@ -214,6 +214,20 @@ class About:
     """Digest of the answer's text: a disowned one is not stored again."""
 
 
+class Fill(NamedTuple):
+    """A value that is to be stored."""
+
+    key: Key
+    value: bytes
+    lifetime: Lifetime
+    about: About | None = None
+
+    @property
+    def mark(self) -> str:
+        """What it is known by when it was disowned; empty for what nobody can disown."""
+        return self.about.mark if self.about else ""
+
+
 @dataclass(frozen=True, slots=True)
 class Selector:
     """Which entries to drop: all conditions that are given must hold; none given means every entry."""

@@ -10,7 +10,6 @@ from contextlib import AbstractAsyncContextManager
 from typing import Final, Protocol
 
 from ragkube_api.domain import (
-    About,
     Asked,
     Cached,
     Document,
@@ -18,10 +17,10 @@ from ragkube_api.domain import (
     DocumentWrite,
     EntryNote,
     Fence,
+    Fill,
     Generation,
     Key,
     LevelStatistics,
-    Lifetime,
     Lookup,
     Passage,
     Proposal,
@@ -135,20 +134,12 @@ class FencedCache(Protocol):
     def ask(self, tenant: str, key: Key, beside: Key | None, deliver: Callable[[Lookup], None]) -> bool:
         """``lookup`` for who cannot wait: ``deliver`` is called once, later. False when it must be awaited instead."""
 
-    async def store(
-        self,
-        tenant: str,
-        key: Key,
-        value: bytes,
-        *,
-        fence: Fence | None,
-        lifetime: Lifetime,
-        about: About | None = None,
-    ) -> bool:
-        """Store if the fence still holds; False when a write came between, or the answer was disowned.
+    async def store(self, tenant: str, *fills: Fill, fence: Fence | None) -> bool:
+        """Store them in one step if the fence still holds; whether all are.
 
-        Without a fence it is kept in this process only, where nothing but its evidence can make it valid.
-        Never raises: with the shared level away nothing is stored there and the answer is False.
+        Not when a write came between; one that was disowned is left out. Without a fence they are kept in this process
+        only, where nothing but its evidence can make one valid. Never raises: with the shared level away nothing is
+        stored there and the answer is False.
         """
 
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:

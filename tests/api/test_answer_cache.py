@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from ragkube_api.context import Backends
-from ragkube_api.domain import Key
+from ragkube_api.domain import Fence, Fill
 from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.services import answer_codec
 from support.api import RunningApp, running_app, settings_in
@@ -262,9 +262,12 @@ async def test_a_damaged_entry_is_a_miss_and_is_counted(
     tmp_path: Path, damage: Callable[[bytes], bytes]
 ) -> None:
     class Damaging(Away):
-        async def store(self, tenant: str, key: Key, value: bytes, **rest: Any) -> bool:
-            stored = damage(value) if key.kind == "answer" else value
-            return bool(await self.inner.store(tenant, key, stored, **rest))
+        async def store(self, tenant: str, *fills: Fill, fence: Fence | None) -> bool:
+            stored = [
+                fill._replace(value=damage(fill.value)) if fill.key.kind == "answer" else fill
+                for fill in fills
+            ]
+            return bool(await self.inner.store(tenant, *stored, fence=fence))
 
     def change(backends: Backends) -> Backends:
         return replace(backends, cache=Damaging(backends.cache))

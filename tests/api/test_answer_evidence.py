@@ -13,7 +13,7 @@ import pytest
 
 from ragkube_api.adapters.memory_cache import MemoryCache
 from ragkube_api.context import Backends
-from ragkube_api.domain import Cached, Generation, Key, Passage, Usage
+from ragkube_api.domain import Cached, Fence, Fill, Generation, Passage, Usage
 from ragkube_api.errors import LLMUnavailableError, StoreUnavailableError
 from ragkube_api.services import answer_codec, freshness
 from support.api import RunningApp, running_app, settings_in
@@ -367,9 +367,12 @@ async def test_descriptions_of_documents_are_cached_until_a_write(stage: Stage) 
 @pytest.mark.parametrize("kind", ["retrieval", "document"])
 async def test_damaged_values_of_every_kind_are_misses_and_are_counted(tmp_path: Path, kind: str) -> None:
     class Damaging(Away):
-        async def store(self, tenant: str, key: Key, value: bytes, **rest: Any) -> bool:
-            damaged = value[:-3] + b"\0\0\0" if key.kind == kind else value
-            return bool(await self.inner.store(tenant, key, damaged, **rest))
+        async def store(self, tenant: str, *fills: Fill, fence: Fence | None) -> bool:
+            damaged = [
+                fill._replace(value=fill.value[:-3] + b"\0\0\0") if fill.key.kind == kind else fill
+                for fill in fills
+            ]
+            return bool(await self.inner.store(tenant, *damaged, fence=fence))
 
     def change(backends: Backends) -> Backends:
         return replace(backends, cache=Damaging(backends.cache), answerer=Model())

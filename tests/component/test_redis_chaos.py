@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from ragkube_api.domain import Fill
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import FencedCache
 from support.caches import HOUR, KEY, opened
@@ -56,7 +57,7 @@ class World:
             self.away += 1
         retrieved = self.stored[tenant]
         await asyncio.sleep(random.uniform(0, 0.02))
-        await cache.store(tenant, KEY, b"%d" % retrieved, fence=lookup.fence, lifetime=HOUR)
+        await cache.store(tenant, Fill(KEY, b"%d" % retrieved, HOUR), fence=lookup.fence)
 
     async def write(self, cache: FencedCache) -> None:
         tenant = random.choice(TENANTS)

@@ -15,7 +15,7 @@ import pytest
 
 from ragkube_api.adapters import leases, redis_scripts
 from ragkube_api.adapters.resp_connection import pack
-from ragkube_api.domain import About, Key, Lifetime, Selector
+from ragkube_api.domain import About, Fill, Key, Lifetime, Selector
 from support.caches import ABOUT, HOUR, KEY, TENANT, digest, fill, found, key, opened, value_of
 from support.redis import RedisServers, start_cluster
 
@@ -230,7 +230,7 @@ async def test_with_redis_away_memory_serves_by_evidence_only_and_it_comes_back(
             assert lookup.fence is None
             assert lookup.found is not None, "kept, for its evidence to be checked"
             assert not lookup.found.current
-            assert not await one.store(TENANT, key("new"), b"x", fence=None, lifetime=HOUR) or await found(
+            assert not await one.store(TENANT, Fill(key("new"), b"x", HOUR), fence=None) or await found(
                 one, key=key("new")
             )
             began = time.monotonic()
@@ -294,7 +294,7 @@ async def test_what_is_dropped_or_disowned_is_served_by_no_replica(redis_cluster
         assert await one.disown(TENANT, KEY)
         assert other.peek(TENANT, KEY) is None
         assert await found(other) is None
-        assert not await other.store(TENANT, KEY, b"wrong", fence=None, lifetime=HOUR, about=ABOUT)
+        assert not await other.store(TENANT, Fill(KEY, b"wrong", HOUR, ABOUT), fence=None)
 
 
 @pytest.mark.proves("C8")

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import pytest
 
-from ragkube_api.domain import Fence, Lookup
+from ragkube_api.domain import Fence, Fill, Lookup
 from ragkube_api.errors import CacheUnavailableError, StoreUnavailableError
 from ragkube_api.ports import FencedCache
 from ragkube_api.settings import RedisCacheBackend
@@ -65,7 +65,7 @@ async def fence_of(cache: FencedCache) -> Fence:
 
 
 async def stored(cache: FencedCache, value: bytes, fence: Fence) -> bool:
-    return await cache.store(TENANT, KEY, value, fence=fence, lifetime=HOUR)
+    return await cache.store(TENANT, Fill(KEY, value, HOUR), fence=fence)
 
 
 async def leased(cache: FencedCache) -> bool:

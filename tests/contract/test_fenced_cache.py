@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from ragkube_api.domain import About, Cached, Fence, Key, Kind, Lifetime, Selector
+from ragkube_api.domain import About, Cached, Fence, Fill, Key, Kind, Lifetime, Selector
 from ragkube_api.errors import StoreUnavailableError
 from ragkube_api.ports import FencedCache
 from support.caches import (
@@ -106,7 +106,7 @@ async def fence_of(cache: FencedCache, tenant: str = TENANT) -> Fence:
 
 
 async def stored(cache: FencedCache, fence: Fence | None, value: bytes = b"old") -> bool:
-    return await cache.store(TENANT, KEY, value, fence=fence, lifetime=HOUR)
+    return await cache.store(TENANT, Fill(KEY, value, HOUR), fence=fence)
 
 
 async def filled_at_last(cache: FencedCache) -> None:
@@ -174,6 +174,27 @@ async def test_the_fence_stays_while_nothing_is_written(cache: FencedCache) -> N
     first = await fence_of(cache)
     await fill(cache)
     assert (await cache.lookup(TENANT, key("other"))).fence == first
+
+
+@pytest.mark.proves("C3")
+async def test_what_is_stored_together_is_found_apart(cache: FencedCache) -> None:
+    passages = Fill(Key("retrieval", digest("passages")), b"passages", Lifetime(60))
+    assert await cache.store(TENANT, Fill(KEY, b"answer", HOUR), passages, fence=await fence_of(cache))
+    assert await value_of(cache) == b"answer"
+    other = await found(cache, key=passages.key)
+    assert other is not None
+    assert (other.value, other.current) == (b"passages", True)
+    assert other.fresh_seconds <= 60
+
+
+@pytest.mark.proves("C4")
+async def test_of_what_comes_too_late_nothing_is_stored(cache: FencedCache) -> None:
+    passages = Fill(Key("retrieval", digest("passages")), b"passages", HOUR)
+    fence = await fence_of(cache)
+    async with cache.writing(TENANT):
+        pass
+    assert not await cache.store(TENANT, Fill(KEY, b"answer", HOUR), passages, fence=fence)
+    assert [await found(cache, key=each) for each in (KEY, passages.key)] == [None, None]
 
 
 async def test_a_later_value_replaces_an_earlier_one(cache: FencedCache) -> None:
@@ -408,11 +429,16 @@ async def test_a_disowned_answer_never_comes_back(cache: FencedCache) -> None:
     assert await cache.disown(TENANT, KEY)
     assert await found(cache) is None
     assert cache.peek(TENANT, KEY) is None
-    assert not await cache.store(TENANT, KEY, b"wrong", fence=fence, lifetime=HOUR, about=ABOUT)
+    assert not await cache.store(TENANT, Fill(KEY, b"wrong", HOUR, ABOUT), fence=fence)
     assert not await fill(cache, value=b"wrong", about=ABOUT)
     assert not await fill(cache, key=key("paraphrase"), value=b"wrong", about=ABOUT)
-    assert not await cache.store(TENANT, KEY, b"wrong", fence=None, lifetime=HOUR, about=ABOUT)
+    assert not await cache.store(TENANT, Fill(KEY, b"wrong", HOUR, ABOUT), fence=None)
     assert await found(cache) is None
+    beside = Fill(Key("retrieval", digest("passages")), b"passages", HOUR)
+    assert not await cache.store(
+        TENANT, Fill(KEY, b"wrong", HOUR, ABOUT), beside, fence=await fence_of(cache)
+    )
+    assert await value_of(cache, key=beside.key) == b"passages", "they are not wrong"
     better = About(question=ABOUT.question, mark=digest("better"))
     assert await fill(cache, value=b"better", about=better), "another answer to the question may be stored"
     assert await value_of(cache) == b"better"
@@ -543,7 +569,7 @@ class _Race:
     async def fill(self, which: int) -> None:
         if self.readers:
             fence, value = self.readers.pop(which % len(self.readers))
-            await self.cache.store(TENANT, KEY, value, fence=fence, lifetime=HOUR)
+            await self.cache.store(TENANT, Fill(KEY, value, HOUR), fence=fence)
 
     async def begin(self, _: int) -> None:
         entered, commit, leave = asyncio.Event(), asyncio.Event(), asyncio.Event()

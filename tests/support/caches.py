@@ -13,7 +13,7 @@ from typing import Any, Final
 import pytest
 
 from ragkube_api.adapters.redis_cache import RedisBackend, open_redis
-from ragkube_api.domain import About, Cached, Key, Lifetime, Lookup
+from ragkube_api.domain import About, Cached, Fill, Key, Lifetime, Lookup
 from ragkube_api.ports import FencedCache
 from ragkube_api.settings import LocalLevel, RedisCacheBackend
 
@@ -46,9 +46,7 @@ async def fill(
 ) -> bool:
     """Store it under the fence of now."""
     fence = (await cache.lookup(tenant, key)).fence
-    return fence is not None and await cache.store(
-        tenant, key, value, fence=fence, lifetime=lifetime, about=about
-    )
+    return fence is not None and await cache.store(tenant, Fill(key, value, lifetime, about), fence=fence)
 
 
 async def found(cache: FencedCache, tenant: str = TENANT, key: Key = KEY) -> Cached | None:

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, TypeVar
 
-from ragkube_api.domain import Cached, Fence, Key, Lifetime, Selector
+from ragkube_api.domain import Cached, Fence, Fill, Key, Lifetime, Selector
 from ragkube_api.errors import CacheUnavailableError
 from support.caches import Asking, digest, opened
 from support.processes import wait_for
@@ -186,7 +186,7 @@ class World:
         if self.fills:
             replica, document, fence, version = self.fills.pop(which % len(self.fills))
             await self.behind_open_gates(
-                replica.cache.store(self.tenant, self.key(document), b"%d" % version, fence=fence, lifetime=lifetime)
+                replica.cache.store(self.tenant, Fill(self.key(document), b"%d" % version, lifetime), fence=fence)
             )  # fmt: skip
 
     async def begin(self, replica: Replica, document: int) -> None:

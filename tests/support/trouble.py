@@ -6,7 +6,7 @@ import inspect
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
-from ragkube_api.domain import Cached, Key, Lookup
+from ragkube_api.domain import Cached, Fence, Fill, Key, Lookup
 from ragkube_api.errors import CacheUnavailableError, RagkubeError
 
 
@@ -60,11 +60,9 @@ class CutOff(Away):
             return lookup
         return Lookup(None, lookup.found._replace(current=False) if lookup.found else None)
 
-    async def store(self, tenant: str, key: Key, value: bytes, *, fence: Any, **rest: Any) -> bool:
-        if self.away:
-            await self.inner.store(tenant, key, value, fence=None, **rest)
-            return False
-        return bool(await self.inner.store(tenant, key, value, fence=fence, **rest))
+    async def store(self, tenant: str, *fills: Fill, fence: Fence | None) -> bool:
+        stored = await self.inner.store(tenant, *fills, fence=None if self.away else fence)
+        return bool(stored) and not self.away
 
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         self._check()

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from ragkube_api.adapters.selection import matches
-from ragkube_api.domain import About, Cached, EntryNote, Key, LevelStatistics, Lifetime, Selector
+from ragkube_api.domain import About, Cached, EntryNote, Fill, Key, LevelStatistics, Lifetime, Selector
 
 # What Python needs for an entry besides its value: its objects and its place in the dictionary.
 _OVERHEAD = 600
@@ -30,14 +30,12 @@ class LocalEntry(NamedTuple):
     mark: str = ""
 
     @classmethod
-    def new(
-        cls, value: bytes, state: str, *, now: float, noted: float, lifetime: Lifetime, about: About | None
-    ) -> LocalEntry:
+    def new(cls, fill: Fill, state: str, *, now: float, noted: float) -> LocalEntry:
         """One that is stored now."""
-        fresh_until = now + lifetime.fresh_seconds
-        kept_until = fresh_until + lifetime.stale_seconds if lifetime.stale_seconds else fresh_until
-        mark = about.mark if about else ""
-        return cls(value, state, now, fresh_until, kept_until, noted, about, mark)
+        fresh_until = now + fill.lifetime.fresh_seconds
+        stale = fill.lifetime.stale_seconds
+        kept_until = fresh_until + stale if stale else fresh_until
+        return cls(fill.value, state, now, fresh_until, kept_until, noted, fill.about, fill.mark)
 
     def without_about(self) -> LocalEntry:
         """The same where another level has the description."""
@@ -162,7 +160,5 @@ class MemoryValueCache:
 
     async def put(self, tenant: str, digest: str, value: bytes, ttl_seconds: float) -> None:
         """Keep it if it fits."""
-        entry = LocalEntry.new(
-            value, "", now=self._clock(), noted=math.nan, lifetime=Lifetime(ttl_seconds), about=None
-        )
-        self._values.put(tenant, Key("document", digest), entry)
+        fill = Fill(Key("document", digest), value, Lifetime(ttl_seconds))
+        self._values.put(tenant, fill.key, LocalEntry.new(fill, "", now=self._clock(), noted=math.nan))

@@ -13,13 +13,12 @@ from uuid import uuid4
 
 from ragkube_api.adapters.local_level import LocalEntry, LocalLevel
 from ragkube_api.domain import (
-    About,
     Cached,
     EntryNote,
     Fence,
+    Fill,
     Key,
     LevelStatistics,
-    Lifetime,
     Lookup,
     Selector,
     SourceStatus,
@@ -86,27 +85,18 @@ class MemoryCache:
             self._fence(self._state(tenant)), found, self._found(tenant, beside) if beside and also else None
         )
 
-    async def store(
-        self,
-        tenant: str,
-        key: Key,
-        value: bytes,
-        *,
-        fence: Fence | None,
-        lifetime: Lifetime,
-        about: About | None = None,
-    ) -> bool:
-        """Store unless a write began since the fence was read, one is under way, or the answer was disowned."""
+    async def store(self, tenant: str, *fills: Fill, fence: Fence | None) -> bool:
+        """Store unless a write began since the fence was read, or one is under way."""
         state = self._state(tenant)
-        if about is not None and about.mark in state.disowned:
-            return False
         if fence is not None and (state.writers or fence != self._fence(state)):
             return False
-        entry = LocalEntry.new(
-            value, self._documents(state) if fence else "",
-            now=self._clock(), noted=time.time(), lifetime=lifetime, about=about,
-        )  # fmt: skip
-        return self._level.put(tenant, key, entry)
+        documents, now, noted = self._documents(state) if fence else "", self._clock(), time.time()
+        stored = [
+            fill.mark not in state.disowned
+            and self._level.put(tenant, fill.key, LocalEntry.new(fill, documents, now=now, noted=noted))
+            for fill in fills
+        ]
+        return all(stored)
 
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """A new generation at the beginning, and again at the end for fills that began in between."""

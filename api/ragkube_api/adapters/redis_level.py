@@ -21,7 +21,7 @@ from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.redis_keys import slot_tag
 from ragkube_api.adapters.resp_cluster import SLOTS
 from ragkube_api.adapters.resp_connection import Word
-from ragkube_api.domain import About, Fence, Key, Kind, Lifetime
+from ragkube_api.domain import About, Fence, Fill, Key, Kind
 from ragkube_api.errors import CacheUnavailableError
 
 KINDS: Final[tuple[Kind, ...]] = ("answer", "retrieval", "document")
@@ -128,19 +128,20 @@ class RedisLevel:
         self._count(reply[2])
         return self._reply(reply, None)
 
-    async def store(
-        self, tenant: str, key: Key, value: bytes, *, fence: Fence, lifetime: Lifetime, about: About | None
-    ) -> bool:
-        """Decided on the server: False when the fence does not hold or the answer was disowned."""
-        keys = [*self._state_keys(tenant), self._entry_key(tenant, key), *self._index_keys(tenant, key.kind)]
-        kept = lifetime.fresh_seconds + lifetime.stale_seconds
-        arguments: list[Word] = [
-            token(), self._lease, fence.token, key.digest, value, about.mark if about else "", _encoded(about),
-            int(lifetime.fresh_seconds * 1000), max(1, int(kept * 1000)), zlib.crc32(value),
-        ]  # fmt: skip
-        done, corrupt = await self._run(scripts.STORE, keys, arguments)
+    async def store(self, tenant: str, fills: Sequence[Fill], fence: Fence) -> list[bool]:
+        """Decided on the server, in one step: False where the fence does not hold or the answer was disowned."""
+        keys = [*self._state_keys(tenant)]
+        arguments: list[Word] = [self._new_epoch(), self._lease, fence.token]
+        for fill in fills:
+            keys += [self._entry_key(tenant, fill.key), *self._index_keys(tenant, fill.key.kind)]
+            fresh, stale = fill.lifetime.fresh_seconds, fill.lifetime.stale_seconds
+            arguments += [
+                fill.key.digest, fill.value, fill.mark, _encoded(fill.about),
+                int(fresh * 1000), max(1, int((fresh + stale) * 1000)), zlib.crc32(fill.value),
+            ]  # fmt: skip
+        corrupt, *done = await self._run(scripts.STORE, keys, arguments)
         self._count(corrupt)
-        return bool(done)
+        return [bool(one) for one in done]
 
     async def hold(
         self,

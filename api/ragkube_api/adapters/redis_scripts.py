@@ -169,27 +169,35 @@ return reply
 """
 )
 
-# KEYS: + disowned, entry, index, expiry. ARGV: + fence, digest, value, mark, about, fresh (ms), kept (ms), checksum.
+# KEYS: + disowned, then entry, index, expiry of each. ARGV: + fence, then digest, value, mark, about, fresh (ms), kept (ms)
+# and checksum of each. Returns how much was corrupt, then 1 for each that is stored.
 STORE: Final = Script(
     _STATE
     + """
-if not serves or ARGV[3] ~= epoch .. ':' .. drops then return {0, corrupt} end
-if ARGV[6] ~= '' and on(KEYS[4], 'ZSCORE', KEYS[4], ARGV[6]) then return {0, corrupt} end
-redis.call('UNLINK', KEYS[5])
+local holds = serves and ARGV[3] == epoch .. ':' .. drops
 local moment = string.format('%.0f', time[1] * 1000000 + time[2])
-local meta = table.concat({moment, ARGV[8], ARGV[9], ARGV[10], ARGV[6]}, ' ')
-redis.call('HSET', KEYS[5], 'fence', epoch, 'meta', meta, 'value', ARGV[5], 'about', ARGV[7])
-redis.call('PEXPIRE', KEYS[5], ARGV[9])
-on(KEYS[6], 'ZADD', KEYS[6], moment, ARGV[4])
-on(KEYS[7], 'ZADD', KEYS[7], now + ARGV[9], ARGV[4])
-local over = redis.call('ZRANGEBYSCORE', KEYS[7], '-inf', now, 'LIMIT', 0, 20)
-if #over > 0 then
-  redis.call('ZREM', KEYS[6], unpack(over))
-  redis.call('ZREM', KEYS[7], unpack(over))
+local function store(entry, index, expiry, digest, value, mark, about, fresh, kept, checksum)
+  if not holds or (mark ~= '' and on(KEYS[4], 'ZSCORE', KEYS[4], mark)) then return 0 end
+  redis.call('UNLINK', entry)
+  local meta = table.concat({moment, fresh, kept, checksum, mark}, ' ')
+  redis.call('HSET', entry, 'fence', epoch, 'meta', meta, 'value', value, 'about', about)
+  redis.call('PEXPIRE', entry, kept)
+  on(index, 'ZADD', index, moment, digest)
+  on(expiry, 'ZADD', expiry, now + kept, digest)
+  local over = redis.call('ZRANGEBYSCORE', expiry, '-inf', now, 'LIMIT', 0, 20)
+  if #over > 0 then
+    redis.call('ZREM', index, unpack(over))
+    redis.call('ZREM', expiry, unpack(over))
+  end
+  local last = redis.call('ZRANGE', expiry, -1, -1, 'WITHSCORES')
+  for _, key in ipairs({index, expiry}) do redis.call('PEXPIREAT', key, string.format('%.0f', last[2])) end
+  return 1
 end
-local last = redis.call('ZRANGE', KEYS[7], -1, -1, 'WITHSCORES')
-for i = 6, 7 do redis.call('PEXPIREAT', KEYS[i], string.format('%.0f', last[2])) end
-return {1, corrupt}
+local done = {}
+for n = 0, (#KEYS - 4) / 3 - 1 do
+  done[n + 1] = store(KEYS[3 * n + 5], KEYS[3 * n + 6], KEYS[3 * n + 7], unpack(ARGV, 7 * n + 4, 7 * n + 10))
+end
+return {corrupt, unpack(done)}
 """
 )
 

@@ -9,6 +9,7 @@ state, tells the holders, and goes on when each has given its lease up or the le
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
@@ -20,13 +21,12 @@ from ragkube_api.adapters.redis_level import KINDS, RedisLevel, Reply, Waiting
 from ragkube_api.adapters.redis_writes import Readers, RedisWrites
 from ragkube_api.adapters.selection import matches
 from ragkube_api.domain import (
-    About,
     Cached,
     EntryNote,
     Fence,
+    Fill,
     Key,
     LevelStatistics,
-    Lifetime,
     Lookup,
     Selector,
 )
@@ -114,37 +114,24 @@ class TieredCache:
             if result is not None and (flight.number > asked or result.fence is None):
                 return result
 
-    async def store(
-        self,
-        tenant: str,
-        key: Key,
-        value: bytes,
-        *,
-        fence: Fence | None,
-        lifetime: Lifetime,
-        about: About | None = None,
-    ) -> bool:
-        """One round trip; the server decides whether the fence still holds."""
-        holding = self._leases.of(tenant)
-        if about is not None and about.mark in holding.disowned:
-            return False
-        entry = LocalEntry.new(
-            value, holding.shared(fence.token) if fence else "", now=self._clock(), noted=_NOTED_BELOW,
-            lifetime=lifetime, about=about,
-        ).without_about()  # fmt: skip
+    async def store(self, tenant: str, *fills: Fill, fence: Fence | None) -> bool:
+        """One round trip for all of them; the server decides whether the fence still holds."""
+        holding, now = self._leases.of(tenant), self._clock()
+        wanted = [fill for fill in fills if not fill.mark or fill.mark not in holding.disowned]
         if fence is None:
-            return self._local.put(tenant, key, entry)
-        with self._marked(tenant, key):
-            done = await self._store(holding, key, value, fence, lifetime, about)
-            if not _kept_here(key):
-                return bool(done)
+            kept = [self._keep(tenant, fill, "", now) for fill in wanted]
+            return all(kept) and len(kept) == len(fills)
+        with self._marked(tenant, wanted):
+            done = await self._store(holding, wanted, fence)
             if done is None:
-                self._local.put(tenant, key, entry.without_state())
+                for fill in wanted:
+                    self._keep(tenant, fill, "", now)
                 return False
-            # after a drop that this fill did not see, nothing of before it may be kept
-            if done and self._leases.of(tenant) is holding and fence.token.partition(":")[2] == holding.drops:
-                self._local.put(tenant, key, entry)
-            return done
+            # after a drop that these fills did not see, nothing of before it may be kept
+            if self._leases.of(tenant) is holding and fence.token.partition(":")[2] == holding.drops:
+                for fill in itertools.compress(wanted, done):
+                    self._keep(tenant, fill, holding.shared(fence.token), now)
+            return all(done) and len(done) == len(fills)
 
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Waits until no replica serves from its memory what was valid before."""
@@ -215,33 +202,40 @@ class TieredCache:
         notes = await self._level.notes(tenant, "answer", digests)
         return [note.key.digest for note in notes if matches(selector, note.key, note.about)]
 
-    async def _store(
-        self, holding: Holding, key: Key, value: bytes, fence: Fence, lifetime: Lifetime, about: About | None
-    ) -> bool | None:
-        """None with the shared level away."""
+    async def _store(self, holding: Holding, fills: Sequence[Fill], fence: Fence) -> list[bool] | None:
+        """Which of them are stored; None with the shared level away."""
+        if not fills:
+            return []
         if self._left_alone(holding):
             return None
         sent = self._clock()
         try:
-            done = await self._level.store(
-                holding.tenant, key, value, fence=fence, lifetime=lifetime, about=about
-            )
+            done = await self._level.store(holding.tenant, fills, fence)
         except CacheUnavailableError:
             self._went_away(holding, sent)
             return None
         holding.pause = 0.0
         return done
 
+    def _keep(self, tenant: str, fill: Fill, state: str, now: float) -> bool:
+        """In this process. Retrieved passages come with the look-up of their answer: memory would spare nothing."""
+        if not _kept_here(fill.key):
+            return False
+        entry = LocalEntry.new(fill, state, now=now, noted=_NOTED_BELOW).without_about()
+        return self._local.put(tenant, fill.key, entry)
+
     @contextmanager
-    def _marked(self, tenant: str, key: Key) -> Iterator[None]:
-        """Being stored: who looks for it meanwhile waits for that."""
-        place = (tenant, key)
-        storing = self._storing[place] = asyncio.get_running_loop().create_future()
+    def _marked(self, tenant: str, fills: Sequence[Fill]) -> Iterator[None]:
+        """Being stored: who looks for one of them meanwhile waits for that."""
+        storing = asyncio.get_running_loop().create_future()
+        places = [(tenant, fill.key) for fill in fills]
+        self._storing.update(dict.fromkeys(places, storing))
         try:
             yield
         finally:
-            if self._storing.get(place) is storing:
-                del self._storing[place]
+            for place in places:
+                if self._storing.get(place) is storing:
+                    del self._storing[place]
             storing.set_result(None)
 
     async def _fly(self, holding: Holding, key: Key, beside: Key | None) -> Lookup:

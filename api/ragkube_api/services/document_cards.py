@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ragkube_api.domain import Document, Key, Lifetime, Lookup
+from ragkube_api.domain import Document, Fill, Key, Lifetime, Lookup
 from ragkube_api.ports import FencedCache, VectorStore
 from ragkube_api.services.answer_keys import document_key
 from ragkube_api.services.sealed import seal, unseal
@@ -60,7 +60,7 @@ class DocumentCards:
             if field.name != "tenant"
         }
         value = seal(orjson.dumps({**fields, "metadata": dict(document.metadata)}), key.digest)
-        await self._cache.store(tenant, key, value, fence=lookup.fence, lifetime=self._lifetime)
+        await self._cache.store(tenant, Fill(key, value, self._lifetime), fence=lookup.fence)
 
 
 def _document(tenant: str, fields: Mapping[str, Any]) -> Document:

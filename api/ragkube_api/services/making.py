@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -12,7 +11,7 @@ from typing import NamedTuple
 import orjson
 
 from ragkube_api import model_time
-from ragkube_api.domain import About, Cached, Filters, Generation, Key, Lifetime, Lookup
+from ragkube_api.domain import About, Cached, Fill, Filters, Generation, Key, Lifetime, Lookup
 from ragkube_api.errors import RagkubeError
 from ragkube_api.ports import FencedCache, Flights
 from ragkube_api.services import answer_codec, answer_keys, evidence, flight_results
@@ -183,8 +182,12 @@ class Maker:
         return Landed(value, retrieved.degraded + missing, generation.complete)
 
     async def keep(self, work: Work, landed: Landed) -> None:
-        """Store the passages and what was made of them."""
-        await asyncio.gather(self.store(work, landed), self.retrieval.keep(work.wanted, work.retrieved))
+        """Store what was made of the passages, and them."""
+        await self._store(work, self._fill(work, landed), self.retrieval.fill(work.wanted, work.retrieved))
+
+    async def store(self, work: Work, landed: Landed) -> None:
+        """Store a whole answer under the fence of its work, unless it is degraded or too large."""
+        await self._store(work, self._fill(work, landed))
 
     def _encoded(self, work: Work, generation: Generation, seconds: float) -> bytes:
         ttl_class = self._policy.classes.of(work.attempt.text).name
@@ -201,16 +204,14 @@ class Maker:
             ),
         )  # fmt: skip
 
-    async def store(self, work: Work, landed: Landed) -> None:
-        """Store a whole answer under the fence of its work, unless it is degraded or too large."""
+    def _fill(self, work: Work, landed: Landed) -> Fill | None:
         if not work.wanted.write or landed.degraded or not landed.complete:
-            return
+            return None
         if len(landed.value) > self._policy.max_bytes:
             self._telemetry.cache_errors.labels("oversized").inc()
-            return
+            return None
         ttl = self._policy.classes.of(work.attempt.text)
-        lifetime = Lifetime(ttl.seconds, self._policy.stale_seconds)
-        await self._keep(work, landed.value, lifetime)
+        return self._filled(work, landed.value, Lifetime(ttl.seconds, self._policy.stale_seconds))
 
     async def restamp(self, work: Work, cached: Cached, entry: Entry) -> None:
         """The same answer under the fence of now: the next asker need not search. It lives no longer for that."""
@@ -218,9 +219,15 @@ class Maker:
             return
         age = entry.age + cached.age_seconds
         value = answer_codec.again(entry, age=age, tags=work.attempt.question.tags)
-        await self._keep(work, value, Lifetime(cached.fresh_seconds, self._policy.stale_seconds))
+        lifetime = Lifetime(cached.fresh_seconds, self._policy.stale_seconds)
+        await self._store(work, self._filled(work, value, lifetime))
 
-    async def _keep(self, work: Work, value: bytes, lifetime: Lifetime) -> None:
+    async def _store(self, work: Work, *fills: Fill | None) -> None:
+        wanted = [fill for fill in fills if fill is not None]
+        if wanted:
+            await self._cache.store(work.attempt.question.tenant, *wanted, fence=work.wanted.fence)
+
+    def _filled(self, work: Work, value: bytes, lifetime: Lifetime) -> Fill:
         attempt, entry = work.attempt, answer_codec.opened(value)
         question = attempt.question
         about = About(
@@ -235,9 +242,7 @@ class Maker:
             tags=tuple(orjson.loads(entry.tags)),
             mark=entry.mark,
         )  # fmt: skip
-        await self._cache.store(
-            question.tenant, attempt.key, value, fence=work.wanted.fence, lifetime=lifetime, about=about
-        )
+        return Fill(attempt.key, value, lifetime, about)
 
     def partition(self, attempt: Attempt) -> str:
         """Everything of its key but the question."""

@@ -14,6 +14,7 @@ from ragkube_api.domain import (
     Cached,
     Chunk,
     Fence,
+    Fill,
     Filters,
     Key,
     Lifetime,
@@ -96,13 +97,13 @@ class Retrieval:
         )
         return found
 
-    async def keep(self, wanted: Wanted, found: Retrieved) -> None:
-        """Store them for other models and other moments, unless they came from the cache."""
-        if self._cache is None or not wanted.write or found.fence is None:
-            return
+    def fill(self, wanted: Wanted, found: Retrieved) -> Fill | None:
+        """What to store under ``wanted.fence`` for other models and other moments; None for what came from the cache."""
+        if not wanted.write or found.fence is None:
+            return None
         key = self._key_of(wanted)
         value = seal(orjson.dumps([_written(passage) for passage in found.passages]), key.digest)
-        await self._cache.store(wanted.tenant, key, value, fence=found.fence, lifetime=self._lifetime)
+        return Fill(key, value, self._lifetime)
 
     def key(self, *, text: str, k: int, alpha: float, filters: Filters) -> Key:
         """What the passages are cached under."""
