@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -59,9 +59,8 @@ def _shares(manifests: Any) -> Iterator[Share]:
         yield Share(part, spec["replicas"], requests["cpu"], requests["memory"], limits["memory"], *claims)
 
 
-def total() -> tuple[Decimal, Decimal]:
+def total(found: Sequence[Share]) -> tuple[Decimal, Decimal]:
     """Cores, and GiB of memory, that all of them ask for."""
-    found = shares()
     cores = sum((each.pods * amount(each.cpu) for each in found), Decimal())
     memory = sum((each.pods * amount(each.memory) for each in found), Decimal())
     return cores, memory / GIB
@@ -69,13 +68,10 @@ def total() -> tuple[Decimal, Decimal]:
 
 def rows() -> Iterator[tuple[str, str, str, str]]:
     """For a table: part, pods, CPU and memory of one pod."""
-    for each in shares():
+    found = shares()
+    for each in found:
         volume = f", a {each.volume} volume" if each.volume else ""
         yield each.part, str(each.pods), each.cpu, f"{each.memory} ({each.memory_limit}){volume}"
-    cores, memory = total()
-    yield (
-        "all of them",
-        str(sum(each.pods for each in shares())),
-        f"{cores.normalize()}",
-        f"{memory.normalize()}Gi",
-    )
+    cores, memory = total(found)
+    pods = sum(each.pods for each in found)
+    yield "all of them", str(pods), f"{cores.normalize()}", f"{memory.normalize()}Gi"

@@ -6,6 +6,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +31,23 @@ def stats(client: Client, output: Output, *, as_json: bool) -> None:
     header = ("LEVEL", "KIND", "ENTRIES", "BYTES", "EVICTIONS")
     output.table(header, [_level(row) for row in found["levels"]])
     output.line()
-    _counts(output, found["deployment"], found["replica"])
+    _counts(output, found.get("deployment"), found["replica"])
 
 
-def _counts(output: Output, deployment: JSON, replica: JSON) -> None:
-    since = str(deployment["since"])[:19].replace("T", " ")
-    known = f"as of {deployment['age_s']:.0f} s ago" if deployment["age_s"] >= 1 else "as of now"
+def _counts(output: Output, deployment: JSON | None, replica: JSON) -> None:
+    columns = {"THIS REPLICA": replica}
+    if deployment is not None:  # an API of an earlier version has counted only for itself
+        columns = {"DEPLOYMENT": deployment, **columns}
+        output.line(f"{_summed(deployment)}: {_ratio(deployment)}")
+    output.line(f"replica {replica['name']} since it began, all tenants: {_ratio(replica)}")
+    output.table(("COUNTER", "OF", *columns), _counters(list(columns.values())))
+
+
+def _summed(deployment: JSON) -> str:
     replicas = plural(deployment["replicas"], "replica")
-    output.line(f"deployment ({replicas}) since {since}, all tenants, {known}: {_ratio(deployment)}")
-    output.line(f"replica {replica['name']} since it began: {_ratio(replica)}")
-    output.table(("COUNTER", "OF", "DEPLOYMENT", "THIS REPLICA"), _counters(deployment, replica))
+    since = datetime.fromisoformat(deployment["since"]).astimezone(UTC)
+    known = f"as of {deployment['age_s']:.0f} s ago" if deployment["age_s"] >= 1 else "as of now"
+    return f"deployment ({replicas}) since {since:%Y-%m-%d %H:%M:%S} UTC, all tenants, {known}"
 
 
 def _level(row: JSON) -> tuple[str, ...]:
@@ -47,21 +55,21 @@ def _level(row: JSON) -> tuple[str, ...]:
     return (str(row["level"]), str(row["kind"]), *counts)
 
 
-def _ratio(replica: JSON) -> str:
-    hits, misses = (sum(int(row["count"]) for row in replica[key]) for key in ("hits", "misses"))
+def _ratio(counted: JSON) -> str:
+    hits, misses = (sum(int(row["count"]) for row in counted[key]) for key in ("hits", "misses"))
     if not hits + misses:
         return "nothing asked yet"
     return f"{100 * hits / (hits + misses):.1f} % of {hits + misses:,} look-ups were hits"
 
 
-def _counters(deployment: JSON, replica: JSON) -> Iterator[tuple[str, str, str, str]]:
+def _counters(columns: Sequence[JSON]) -> Iterator[tuple[str, ...]]:
     for name in ("hits", "misses", "errors"):
-        ours, own = (
+        counts = [
             {", ".join(map(str, row["labels"].values())): int(row["count"]) for row in each[name]}
-            for each in (deployment, replica)
-        )
-        for labels in sorted(ours | own):
-            yield name, labels, f"{ours.get(labels, 0):,}", f"{own.get(labels, 0):,}"
+            for each in columns
+        ]
+        for labels in sorted(set().union(*counts)):
+            yield name, labels, *(f"{column.get(labels, 0):,}" for column in counts)
 
 
 def list_answers(client: Client, output: Output, *, limit: int, as_json: bool) -> None:

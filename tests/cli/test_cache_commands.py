@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import http.server
 import json
+import re
+import threading
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -76,7 +82,7 @@ def test_statistics_are_for_people_and_for_programs(ragkube: Command, shared: Ru
     assert next(line.split()[:3] for line in printed.splitlines() if line.startswith("l1")) == [
         "l1", "answer", "1",
     ]  # fmt: skip
-    assert "deployment (1 replica) since 20" in printed
+    assert re.search(r"deployment \(1 replica\) since 20\d\d-\d\d-\d\d \d\d:\d\d:\d\d UTC, ", printed)
     assert printed.count("look-ups were hits") == 2
     found = json.loads(ragkube("cache", "stats", "--json", **here).stdout)
     assert (found["tenant"], found["levels"][0]["entries"]) == ("counted", 1)
@@ -85,6 +91,41 @@ def test_statistics_are_for_people_and_for_programs(ragkube: Command, shared: Ru
     rows = [line.split() for line in printed.splitlines() if line.startswith("hits") and "exact" in line]
     assert any(row[-1] != "0" for row in rows)
     assert all(row[-1] == row[-2] for row in rows), "the same, as there is one"
+
+
+@contextmanager
+def without_the_deployment(url: str) -> Iterator[str]:
+    """The statistics as an API told them that did not know those of the deployment."""
+
+    class Earlier(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with urllib.request.urlopen(url + self.path, timeout=30) as response:
+                body = json.load(response)
+            del body["deployment"]
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.end_headers()
+            self.wfile.write(json.dumps(body).encode())
+
+        def log_message(self, *_: object) -> None:
+            """Be quiet."""
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Earlier) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_statistics_of_an_earlier_api_are_those_of_the_replica(ragkube: Command, shared: Run) -> None:
+    ragkube("ask", MOON, "--url", shared.url)
+    with without_the_deployment(shared.url) as earlier:
+        result = ragkube("cache", "stats", "--url", earlier)
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "deployment" not in result.stdout.lower()
+    assert result.stdout.count("look-ups were hits") == 1
+    header = next(line for line in result.stdout.splitlines() if line.startswith("COUNTER"))
+    assert header.split() == ["COUNTER", "OF", "THIS", "REPLICA"]
+    assert any(line.startswith("misses") and line.split()[-1] != "0" for line in result.stdout.splitlines())
 
 
 def test_a_question_that_cannot_be_asked_is_named(ragkube: Command, shared: Run, tmp_path: Path) -> None:

@@ -116,7 +116,7 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
 
 
 def test_the_readme_says_what_the_minimal_sample_asks_for() -> None:
-    cores, memory = footprint.total()
+    cores, memory = footprint.total(footprint.shares())
     text = " ".join((REPOSITORY / "README.md").read_text().split())
     assert f"asks for {cores.normalize()} CPU and {memory.normalize()} GiB of memory in all" in text
 

@@ -18,7 +18,15 @@ HERE = Path(__file__).parent
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Clusters run under no other test; the chart's come last: they remove the operator that the others share."""
+    for item in items:
+        if _uses_the_cluster(item) and item.get_closest_marker("level") is None:
+            # two sessions share the machine, and only the one that selects ``level`` owns the cluster
+            raise pytest.UsageError(f"{item.nodeid} uses the cluster: mark it with the level that it needs")
     items.sort(key=lambda item: (HERE in item.path.parents) + (item.path.name == "test_helm.py"))
+
+
+def _uses_the_cluster(item: pytest.Item) -> bool:
+    return HERE in item.path.parents and isinstance(item, pytest.Function) and "cluster" in item.fixturenames
 
 
 def _lacking(reason: str) -> NoReturn:

@@ -239,6 +239,7 @@ def leftovers(state: State) -> list[str]:
     return [*groups, *mounts, *processes]
 
 
+@pytest.mark.level("nodes")
 @pytest.mark.skipif(os.geteuid() != 0, reason="our own cluster needs root")
 def test_down_leaves_nothing_also_after_a_crash(cluster: Cluster) -> None:
     if not isinstance(cluster, OwnCluster):

@@ -1,7 +1,7 @@
 """What one Redis Cluster (or Valkey) gives to the runtime: caches, flights, limits and the progress of sources.
 
-Why an entry is never stale is told in ``tiered_cache`` (readers), ``redis_writes`` (writers) and ``redis_scripts``. Give
-Redis a ``volatile-*`` eviction policy: readers and marks of writes carry no TTL, states and entries do.
+Why an entry is never stale is told in ``tiered_cache`` (readers), ``redis_writes`` (writers) and ``redis_scripts``. Redis
+may evict only keys with a TTL (``docs/caching.md`` names the policies): readers and marks of writes carry none.
 """
 
 from __future__ import annotations
