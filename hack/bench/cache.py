@@ -88,19 +88,18 @@ def speed(world: World, rounds: int, seconds: float, chosen: Sequence[str]) -> N
         )
     for name in (name for name in HALF_LOAD if name in entrants):
         half = statistics.median(one.rate for one in rows[name]) / 2
-        beside = [each for each in (BARE, name) if each in entrants]
-        at_half_load({each: entrants[each] for each in beside}, half, rounds, seconds)
-    for server in {id(each.server): each.server for each in entrants.values()}.values():
-        server.stop()
+        at_half_load({each: entrants[each] for each in (BARE, name)}, half, rounds, seconds)
+    world.stop_servers()
 
 
 def ours(world: World, asked: Sequence[bytes], chosen: Sequence[str]) -> tuple[dict[str, Entrant], bytes]:
     """Our servers with every answer cached, and such an answer."""
     found: dict[str, Entrant] = {}
     answer = b""
-    for row, (name, local) in {"l1": (FROM_L1, 10_000), "redis": (FROM_REDIS, 0)}.items():
-        if row in ROWS and row not in chosen:
-            continue
+    rows = {"l1": (FROM_L1, 10_000)}
+    if "redis" in chosen:
+        rows["redis"] = (FROM_REDIS, 0)
+    for row, (name, local) in rows.items():
         server = filled(world.ragkube(f"ours-{row}", local=local).start(), asked)
         answer = server.ask(asked[1])
         print(f"{name}: a hit is {len(answer):,} bytes, served from {json.loads(answer)['cache']['level']}")

@@ -37,14 +37,15 @@ def bodies(questions: Sequence[str]) -> list[bytes]:
 def start(world: World, asked: Sequence[bytes]) -> Server:
     """One uvicorn worker on the server's core, every question answered before; raises ``UnavailableError``."""
     command = [str(_program()), "--config", str(_configured(world)), "--host", "127.0.0.1", "--port", "PORT"]
-    server = Server("litellm", [*command, "--num_workers", "1"], world.folder, _ENVIRONMENT, path=PATH)
+    server = world.server("litellm", [*command, "--num_workers", "1"], environment=_ENVIRONMENT, path=PATH)
     try:
         server.start("/health/liveliness")
-    except SystemExit as error:
+        for _ in range(2):
+            for body in asked:
+                server.ask(body)
+    except (SystemExit, OSError) as error:
+        server.stop()
         raise UnavailableError(f"{error}: {_tail(world.folder / 'litellm.log')}") from error
-    for _ in range(2):
-        for body in asked:
-            server.ask(body)
     made = model_calls(world)
     if made != len(asked):
         server.stop()

@@ -32,7 +32,7 @@ class Paraphrases:
                 Content_Type="text/plain",
             )
         self._learn()
-        self._seen = list(itertools.islice(self._wordings, 100))
+        self._seen = self._next(100)
         for _ in range(2):
             for body in self._seen:
                 receipt = json.loads(self.server.ask(body))["cache"]
@@ -45,7 +45,7 @@ class Paraphrases:
 
     def unseen(self, seconds: float) -> Target:
         """For one run: each wording is new to the server."""
-        return self.server.target(list(itertools.islice(self._wordings, int(seconds * _MOST_A_SECOND))))
+        return self.server.target(self._next(int(seconds * _MOST_A_SECOND)))
 
     def served(self) -> dict[str, float]:
         """What became of paraphrases since the last call: served (judged now), recalled (judged before), misses."""
@@ -59,6 +59,11 @@ class Paraphrases:
         since = {name: count - self._before.get(name, 0.0) for name, count in now.items()}
         self._before = now
         return since
+
+    def _next(self, count: int) -> list[bytes]:
+        found = list(itertools.islice(self._wordings, count))
+        assert len(found) == count, "there are no more wordings: fewer rounds, or fewer seconds"
+        return found
 
     def _learn(self) -> None:
         """Paraphrases whose own answers are compared with what would have been served."""
@@ -76,11 +81,12 @@ class Paraphrases:
 
 def _wordings() -> Iterator[bytes]:
     """Paraphrases of the cached questions that differ from each other in capital letters: each one is a question of its own."""
-    words = [paraphrase(subject).split() for subject in ENOUGH]
-    for capitals in itertools.product((False, True), repeat=len(words[0])):
-        if any(capitals):
-            for each in words:
-                yield _body(" ".join(w.title() if up else w for w, up in zip(each, capitals, strict=True)))
+    words = [[(word, word.title()) for word in paraphrase(subject).split()] for subject in ENOUGH]
+    texts = (
+        map(" ".join, itertools.product(*(dict.fromkeys(pair) for pair in subject))) for subject in words
+    )
+    for wording in itertools.islice(zip(*texts, strict=True), 1, None):  # the first has been asked
+        yield from map(_body, wording)
 
 
 def _body(text: str) -> bytes:

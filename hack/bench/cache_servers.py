@@ -26,6 +26,8 @@ from support.weaviate import WeaviateServer, start_weaviate
 KEY = "bench-key-with-enough-characters"
 HEADERS = {"Content-Type": "application/json", "Authorization": f"Bearer {KEY}"}
 SERVER_CORE, LOAD_CORE = 0, 1
+_START_SECONDS = 120
+_STOP_SECONDS = 30
 
 
 @dataclass
@@ -43,6 +45,7 @@ class Server:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self, path: str = "/readyz", *, any_status: bool = False) -> Server:
+        """Until it answers there; ``SystemExit`` when it does not, and then nothing of it is left."""
         paths = [str(REPOSITORY / part) for part in ("api", "hack", "tests")]
         environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths), **self.environment}
         pinned = [
@@ -53,12 +56,19 @@ class Server:
         ]
         with (self.folder / f"{self.name}.log").open("wb") as log:
             self.process = subprocess.Popen(pinned, env=environment, stdout=log, stderr=log)
-        end = time.monotonic() + 120
+        try:
+            self._wait(self.process, path, any_status)
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def _wait(self, process: subprocess.Popen[bytes], path: str, any_status: bool) -> None:
+        end = time.monotonic() + _START_SECONDS
         while not self._answers(path, any_status):
-            if self.process.poll() is not None or time.monotonic() > end:
+            if process.poll() is not None or time.monotonic() > end:
                 raise SystemExit(f"{self.name} did not start: see {self.folder}/{self.name}.log")
             time.sleep(0.1)
-        return self
 
     def _answers(self, path: str, any_status: bool) -> bool:
         try:
@@ -70,8 +80,14 @@ class Server:
             return False
 
     def stop(self) -> None:
-        if self.process is not None:
-            self.process.terminate()
+        """When it has ended; one that has ended before is left alone."""
+        if self.process is None:
+            return
+        self.process.terminate()
+        try:
+            self.process.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
             self.process.wait()
 
     def target(self, bodies: Sequence[bytes]) -> Target:
@@ -106,12 +122,24 @@ class Server:
 
 @dataclass
 class World:
-    """What every server in the comparison shares."""
+    """What every server in the comparison shares, and those servers: none is left when it stops."""
 
     folder: Path
     redis: RedisServers
     weaviate: WeaviateServer | None
     llm: Server | None
+    servers: list[Server] = field(default_factory=list)
+
+    def server(self, name: str, command: Sequence[str], **how: Any) -> Server:
+        """One that ends with this world; ``how`` is as for ``Server``."""
+        made = Server(name, command, self.folder, **how)
+        self.servers.append(made)
+        return made
+
+    def stop_servers(self) -> None:
+        """Those that were made so far."""
+        while self.servers:
+            self.servers.pop().stop()
 
     def ragkube(self, name: str, *, local: int, core: int = SERVER_CORE, **cache: Any) -> Server:
         """Keys, limits, metrics and the log are on; ``local`` bounds the level in the process."""
@@ -140,7 +168,7 @@ class World:
         file.write_text(json.dumps(document))
         command = [sys.executable, "-m", "ragkube_api"]
         environment = {"RAGKUBE_SETTINGS": str(file), "MALLOC_ARENA_MAX": "2"}  # as in a pod
-        return Server(name, command, self.folder, environment, core, port)
+        return self.server(name, command, environment=environment, core=core, port=port)
 
     def reference(self, name: str, answer: bytes) -> Server:
         """``bare`` or ``ordinary`` under uvicorn with all that makes it fast."""
@@ -159,9 +187,11 @@ class World:
             "BENCH_ANSWER_FILE": str(self.folder / "answer.json"), "BENCH_API_KEY": KEY,
             "BENCH_REDIS_PORT": str(self.redis.ports[0]),
         }  # fmt: skip
-        return Server(name, command, self.folder, environment)
+        return self.server(name, command, environment=environment)
 
     def stop(self) -> None:
+        """With all that is in it."""
+        self.stop_servers()
         self.redis.stop()
         if self.weaviate is not None:
             self.weaviate.kill()
