@@ -150,8 +150,7 @@ class Lane:
             patch.object(answering, "_cache", cache),
         ):
             interim, responses = await exchange()
-            while self.state.connections or self.state.tasks:  # noqa: ASYNC110  the server tells nobody
-                await asyncio.sleep(0.001)
+            await until(lambda: not (self.state.connections or self.state.tasks))
         assert self.app._visits.busy == busy, "nobody is left"
         (status, headers, body), *more = responses or [(0, [], "")]
         return Outcome(
@@ -180,6 +179,13 @@ class Lane:
                 break
         writer.close()
         return interim, found
+
+
+async def until(holds: Callable[[], Any], *, seconds: float = 60) -> None:
+    """Of what happens inside the server, which tells nobody."""
+    async with asyncio.timeout(seconds):
+        while not holds():  # noqa: ASYNC110 - there is nothing to wait on
+            await asyncio.sleep(0.001)
 
 
 async def response(reader: asyncio.StreamReader, method: str) -> tuple[int, list[Header], bytes]:
