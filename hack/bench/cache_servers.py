@@ -102,21 +102,24 @@ class Server:
         with urllib.request.urlopen(request, timeout=60) as response:
             return bytes(response.read())
 
+    @property
+    def pid(self) -> int:
+        """Of the process, while it runs."""
+        assert self.process is not None
+        return self.process.pid
+
     def cpu(self) -> float:
         """Seconds of processor time so far: hardly changes with what else the machine does."""
-        assert self.process is not None
-        fields = Path(f"/proc/{self.process.pid}/stat").read_text().rpartition(")")[2].split()
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
     def waited(self) -> float:
         """Seconds so far in which it could have run, had its core not been somebody else's."""
-        assert self.process is not None
-        return int(Path(f"/proc/{self.process.pid}/schedstat").read_text().split()[1]) / 1e9
+        return int(Path(f"/proc/{self.pid}/schedstat").read_text().split()[1]) / 1e9
 
     def memory(self) -> float:
         """Resident megabytes."""
-        assert self.process is not None
-        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        status = Path(f"/proc/{self.pid}/status").read_text()
         return int(status.partition("VmRSS:")[2].split()[0]) / 1024
 
 

@@ -20,6 +20,9 @@ from support.processes import Process, free_ports, tool, wait_for
 SLOTS = 16384
 SHARDS = 3
 
+_NEVER_LOST = 60_000
+"""Milliseconds: no failover because the machine has too much to do."""
+
 
 class RedisServers:
     """Six processes on free loopback ports, formed with plain ``CLUSTER`` commands."""
@@ -193,7 +196,9 @@ def start_cluster(
 @pytest.fixture(scope="session")
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
     """Redis 8, shared by the tests that do no harm to it."""
-    servers = start_cluster("redis", tmp_path_factory.mktemp("redis"), password="s3cret")
+    servers = start_cluster(
+        "redis", tmp_path_factory.mktemp("redis"), password="s3cret", node_timeout=_NEVER_LOST
+    )
     yield servers
     servers.stop()
 
@@ -201,6 +206,6 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 @pytest.fixture(scope="session")
 def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
     """Valkey 8, shared by the tests that do no harm to it."""
-    servers = start_cluster("valkey", tmp_path_factory.mktemp("valkey"))
+    servers = start_cluster("valkey", tmp_path_factory.mktemp("valkey"), node_timeout=_NEVER_LOST)
     yield servers
     servers.stop()
