@@ -21,6 +21,7 @@ from pathlib import Path
 
 from bench import cache_litellm
 from bench.cache_load import Figures, Target, as_others, first, flood, generator, paced
+from bench.cache_miss import miss
 from bench.cache_processes import processes
 from bench.cache_semantic import Paraphrases
 from bench.cache_servers import LOAD_CORE, Server, World, open_world
@@ -32,7 +33,6 @@ BARE, ORDINARY, LITELLM = "bare ASGI", "FastAPI + pydantic + redis-py", "LiteLLM
 FROM_L1, FROM_REDIS = "ours from L1", "ours from Redis"
 HALF_LOAD = (FROM_L1, FROM_REDIS)
 QUESTIONS = 100
-_SETTLED_SECONDS = 0.005
 
 
 def bodies(count: int, topic: str = "caching") -> list[bytes]:
@@ -199,38 +199,6 @@ def tell(rows: dict[str, list[Row]]) -> None:
         print(f"{line}; p99 {statistics.median(row.p99 for row in mine):.1f} ms", flush=True)
 
 
-def miss(world: World, rounds: int) -> None:
-    """What looking up and storing adds to the pipeline, one request at a time: in time, and in work of the core.
-
-    Every question is new to server and store. What a miss leaves to be done behind its answer is over before the next
-    request, so that it counts as work, not as somebody else's time.
-    """
-    server = filled(world.ragkube("miss", local=10_000).start(), bodies(1))
-    ways: dict[str, dict[str, str]] = {"a miss": {}, "without the cache": {"Cache_Control": "no-store"}}
-    times: dict[str, list[float]] = {way: [] for way in ways}
-    work: dict[str, float] = dict.fromkeys(ways, 0.0)
-    for turn in range(rounds):
-        for way, headers in ways.items():
-            before = server.cpu()
-            for body in bodies(QUESTIONS, f"questions that are {way} in turn {turn}"):
-                times[way].append(_timed(lambda: server.ask(body, **headers)))  # noqa: B023 - called at once
-                time.sleep(_SETTLED_SECONDS)
-            work[way] += (server.cpu() - before) / QUESTIONS / rounds * 1000
-    server.stop()
-    missed, bypassed = (statistics.median(values) for values in times.values())
-    cost, bare = work.values()
-    print(
-        f"a miss: median {missed:.2f} ms, without the cache {bypassed:.2f} ms: {missed - bypassed:.2f} ms more (wanted < 1);"
-        f" {cost:.2f} and {bare:.2f} ms of the core: {cost - bare:.2f} more"
-    )
-
-
-def _timed(call: Callable[[], object]) -> float:
-    began = time.perf_counter()
-    call()
-    return (time.perf_counter() - began) * 1000
-
-
 def memory(world: World, answers: int) -> None:
     """Resident memory with Weaviate, Redis and Claude configured."""
     server = world.ragkube("memory", local=10_000).start()
@@ -268,7 +236,10 @@ def main() -> None:
             if "speed" in wanted.parts:
                 speed(world, wanted.rounds, wanted.seconds, wanted.rows)
             if "miss" in wanted.parts:
-                miss(world, wanted.rounds)
+                miss(
+                    filled(world.ragkube("miss", local=10_000).start(), bodies(1)),
+                    bodies(2 * QUESTIONS * wanted.rounds, "the cost of a miss"),
+                )
             if "memory" in wanted.parts:
                 memory(world, wanted.answers)
             if "processes" in wanted.parts:
