@@ -122,7 +122,9 @@ class FastLane:
         if visit.asked is not None:
             await visit.asked
         try:
-            found = visit.looked_up = await self._answering.look_up(question, visit.lookup)
+            found = visit.looked_up = await self._answering.look_up(
+                question, visit.lookup, ago_seconds=visit.elapsed_ms / 1000
+            )
         except RagkubeError:
             return None  # the application meets it again, and says so
         except Exception:

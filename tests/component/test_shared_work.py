@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import threading
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -102,6 +103,24 @@ async def test_a_vector_of_a_remote_embedder_is_taken_from_the_other_replica(
         assert embeddings.texts.count(QUESTION) == 1
         assert await second.metric("rag_cache_hits_total", level="redis", kind="embedding") == 1
         assert await second.metric("rag_cache_hits_total", level="l1", kind="embedding") == 1
+
+
+@pytest.mark.proves("C6")
+@pytest.mark.parametrize("by_the_lane", [False, True])
+async def test_who_looked_before_an_answer_was_stored_gets_it_however_late_he_goes_on(
+    tmp_path: Path, redis_cluster: RedisServers, by_the_lane: bool
+) -> None:
+    question = Question("default", QUESTION, 5, 0.5)
+    async with replicas(tmp_path, redis_cluster) as (first, second):
+        late, began = first.runtime.answering, time.monotonic()
+        looked_up = await late.look_up(question)
+        assert looked_up.answer is None
+        made = await second.runtime.answering.answer(question)
+        await _until(lambda: _is_stored(second))
+        await _until(lambda: _is_quiet(second))
+        if by_the_lane:  # it asks the cache in the protocol, and goes on from the reply
+            looked_up = await late.look_up(question, looked_up.lookup, ago_seconds=time.monotonic() - began)
+        assert (await late.answer(question, looked_up)).entry.id == made.entry.id
 
 
 @pytest.mark.proves("C3")

@@ -53,9 +53,13 @@ class Answer(NamedTuple):
 
 
 class LookedUp(NamedTuple):
-    """What the cache said about a question: the answer, or what ``Answering.answer`` goes on from."""
+    """What the cache said about a question: the answer, or what ``Answering.answer`` goes on from.
+
+    What was stored after ``began`` (``time.monotonic``) it may not have seen.
+    """
 
     question: Question
+    began: float
     answer: Answer | None
     lookup: Lookup | None = None
     held: Held | None = None
@@ -132,12 +136,15 @@ class Answering:
         )
         return None if cached is None or entry is None else Ready(attempt, Held(cached, entry))
 
-    async def look_up(self, question: Question, lookup: Lookup | None = None) -> LookedUp:
+    async def look_up(
+        self, question: Question, lookup: Lookup | None = None, *, ago_seconds: float = 0.0
+    ) -> LookedUp:
         """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet.
 
-        ``lookup`` is what the cache said of this question a moment ago, if it was asked.
+        ``lookup`` is what the cache said of this question when it was asked, at most ``ago_seconds`` ago.
         """
-        return await self._looked_up(self._maker.attempt(question), lookup)
+        attempt = self._maker.attempt(question)
+        return await self._looked_up(attempt._replace(began=attempt.began - ago_seconds), lookup)
 
     async def answer(self, question: Question, looked_up: LookedUp | None = None) -> Answer:
         """Answer within the deadline; raises the errors of the ports it cannot do without.
@@ -173,14 +180,14 @@ class Answering:
     async def _looked_up(self, attempt: Attempt, lookup: Lookup | None = None) -> LookedUp:
         question = attempt.question
         if not self._cached or not question.write_cache:
-            return LookedUp(question, None)
+            return LookedUp(question, attempt.began, None)
         if lookup is None:
             lookup = await self._ask(attempt)
         held = self._held(attempt, lookup.found) if question.read_cache else None
         current = held is not None and held.cached.current
         if held is not None and current:
-            return LookedUp(question, self._hit(attempt, held, "fence"), lookup, held)
-        return LookedUp(question, await self._recalled(attempt), lookup, held)
+            return LookedUp(question, attempt.began, self._hit(attempt, held, "fence"), lookup, held)
+        return LookedUp(question, attempt.began, await self._recalled(attempt), lookup, held)
 
     async def _ask(self, attempt: Attempt) -> Lookup:
         question = attempt.question
@@ -208,7 +215,7 @@ class Answering:
         if away:
             self._telemetry.cache_errors.labels("unavailable").inc()
             self._telemetry.log.warning("cache_unavailable")
-        work = await self._maker.work(attempt, lookup)
+        work = await self._maker.work(attempt._replace(began=looked_up.began), lookup)
         missing = ("cache-unavailable",) if away else ()
         if held is not None and self._holds(held.entry, work.retrieved):
             await self._maker.restamp(work, *held)
