@@ -122,9 +122,8 @@ class FastLane:
         if visit.asked is not None:
             await visit.asked
         try:
-            found = visit.looked_up = await self._answering.look_up(
-                question, visit.lookup, ago_seconds=visit.elapsed_ms / 1000
-            )
+            ago = visit.elapsed_ms / 1000 if visit.lookup else 0.0
+            found = visit.looked_up = await self._answering.look_up(question, visit.lookup, ago_seconds=ago)
         except RagkubeError:
             return None  # the application meets it again, and says so
         except Exception:

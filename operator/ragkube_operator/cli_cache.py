@@ -83,7 +83,7 @@ def list_answers(client: Client, output: Output, *, limit: int, as_json: bool) -
     if not rows:
         output.line("No answers are cached. Fill the cache with `ragkube cache warm`.")
         return
-    output.table(("ID", "CLASS", "DOCUMENTS", "STORED", "QUESTION"), rows)
+    output.table(("ID", "CLASS", "DOCUMENTS", "STORED (UTC)", "QUESTION"), rows)
 
 
 def _answer(answer: JSON) -> tuple[str, ...]:

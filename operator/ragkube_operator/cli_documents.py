@@ -136,7 +136,7 @@ def list_documents(client: Client, output: Output, *, as_json: bool) -> None:
     if not rows:
         output.line("No documents yet. Add some with `ragkube ingest PATH`.")
         return
-    output.table(("DOCUMENT", "TYPE", "BYTES", "CHUNKS", "UPDATED"), rows)
+    output.table(("DOCUMENT", "TYPE", "BYTES", "CHUNKS", "UPDATED (UTC)"), rows)
 
 
 def _row(document: JSON) -> tuple[str, ...]:

@@ -39,7 +39,7 @@ def test_questions_of_a_file_are_cached_listed_shown_and_disowned(
     assert second.stdout.splitlines()[-1] == "0 answers cached, 2 cached before, 0 not cached"
     assert "cache hit" in ragkube("ask", MOON, **here).stdout
     listed = ragkube("cache", "list", **here).stdout.splitlines()
-    assert listed[0].split() == ["ID", "CLASS", "DOCUMENTS", "STORED", "QUESTION"]
+    assert listed[0].split() == ["ID", "CLASS", "DOCUMENTS", "STORED", "(UTC)", "QUESTION"]
     assert any(line.endswith(MOON) for line in listed)
     entries = [json.loads(line) for line in ragkube("cache", "list", "--json", **here).stdout.splitlines()]
     moon = next(entry for entry in entries if entry["question"] == MOON)
