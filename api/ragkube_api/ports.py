@@ -31,8 +31,6 @@ from ragkube_api.domain import (
     Vectors,
 )
 
-EXPECTED_SECONDS: Final = 1.0
-"""So long a look-up waits for a value that is expected and does not come."""
 HEARD_SECONDS: Final = 30.0
 """A replica that did not hand over its counts for so long has ended."""
 
@@ -144,12 +142,6 @@ class FencedCache(Protocol):
         stored there and the answer is False.
         """
 
-    def expect(self, tenant: str, key: Key) -> Callable[[], None]:
-        """A value will be stored in a moment: who looks for it meanwhile waits, until what is returned here is called.
-
-        Waits no longer than ``EXPECTED_SECONDS``, whatever becomes of the value.
-        """
-
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Hold this around a write of documents: values from before, and fills that began before its end, stop
         being current, on every replica.
@@ -210,9 +202,8 @@ class Flights(Protocol):
         ``compute`` may begin before it is known that it will be ours, and is cancelled when it is not: whatever costs
         something there waits for ``go_ahead.given()``.
 
-        ``settle`` is called after our ``compute()``, in the same turn; what it returns leaves the result where those who come
-        later look for it. Nobody here need wait for that; over all replicas the flight is over only then, so that nobody
-        computes it again in between.
+        ``settle`` runs after our ``compute()`` and leaves the result where those who come later look for it. Nobody here
+        need wait for that; over all replicas the flight is over only then, so that nobody computes it again in between.
 
         ``flight`` names everything the result depends on, so that nobody gets one from before a write that had ended
         when he asked. Who looked for the result elsewhere since ``looked_seconds`` ago also gets one that was finished

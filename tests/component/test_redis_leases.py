@@ -13,7 +13,7 @@ from typing import Any
 import hiredis
 import pytest
 
-from ragkube_api.adapters import leases, redis_scripts, tiered_cache
+from ragkube_api.adapters import leases, redis_scripts
 from ragkube_api.adapters.resp_connection import pack
 from ragkube_api.domain import About, Fill, Key, Lifetime, Selector
 from support.caches import ABOUT, HOUR, KEY, TENANT, digest, fill, found, key, opened, value_of
@@ -281,31 +281,6 @@ async def test_the_lease_of_a_tenant_in_use_is_renewed_without_its_requests(
     # a replica that has gone keeps no writer waiting
     async with opened(redis_cluster.settings(prefix="renewed"), readers=lease) as later:
         assert min([await write(later) for _ in range(3)]) < lease / 2
-
-
-@pytest.mark.proves("C6")
-async def test_who_looks_for_what_is_expected_waits_until_it_is_stored(redis_cluster: RedisServers) -> None:
-    async with opened(redis_cluster.settings(prefix="expected")) as cache:
-        fence = (await cache.lookup(TENANT, KEY)).fence
-        come = cache.expect(TENANT, KEY)
-        asked = asyncio.create_task(cache.lookup(TENANT, KEY))
-        other = await cache.lookup(TENANT, key("other"))
-        assert other.found is None, "who looks for something else does not wait"
-        assert not cache.ask(TENANT, KEY, None, lambda _: None), "nor does the fast lane"
-        assert await cache.store(TENANT, Fill(KEY, b"answer", HOUR), fence=fence)
-        come()
-        assert (await asked).found.value == b"answer"
-
-
-@pytest.mark.proves("C6")
-async def test_what_is_expected_and_does_not_come_is_not_waited_for_long(
-    redis_cluster: RedisServers, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(tiered_cache, "EXPECTED_SECONDS", 0.05)
-    async with opened(redis_cluster.settings(prefix="expected-in-vain")) as cache:
-        cache.expect(TENANT, KEY)
-        async with asyncio.timeout(10):
-            assert (await cache.lookup(TENANT, KEY)).found is None
 
 
 @pytest.mark.proves("C8")

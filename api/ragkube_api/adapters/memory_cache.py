@@ -98,11 +98,6 @@ class MemoryCache:
         ]
         return all(stored)
 
-    def expect(self, tenant: str, key: Key) -> Callable[[], None]:
-        """What is stored here is stored at once."""
-        del tenant, key
-        return _nothing
-
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """A new generation at the beginning, and again at the end for fills that began in between."""
         return self._writing(tenant)
@@ -220,7 +215,3 @@ class MemorySourceBoard:
     async def read(self) -> Mapping[str, SourceStatus]:
         """By name."""
         return dict(self._statuses)
-
-
-def _nothing() -> None:
-    """Nobody waits."""

@@ -33,8 +33,6 @@ _FIRST_PAUSE: Final = 0.01
 _LONGEST_PAUSE: Final = 0.1
 _STILL_WAITING_SECONDS: Final = 1.0
 _AWAY_SECONDS: Final = 1.0
-# Storing costs as much time as answering does: first the answer is on its way to who waits for it.
-_ANSWER_FIRST_SECONDS: Final = 0.001
 # With so many under way Redis is slow, and callers wait until theirs is stored.
 MOST_SETTLING: Final = 256
 
@@ -95,31 +93,6 @@ return 1
 class _Work(NamedTuple):
     compute: Callable[[], Awaitable[bytes]]
     settle: Callable[[], Awaitable[None]]
-
-
-class _Renewal:
-    """Calls ``renew`` every so often, until that says no or it is cancelled; most flights are over before the first time."""
-
-    def __init__(self, seconds: float, renew: Callable[[], Awaitable[bool]]) -> None:
-        self._seconds = seconds
-        self._renew = renew
-        self._task: asyncio.Task[None] | None = None
-        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
-
-    def cancel(self) -> None:
-        """No more."""
-        self._timer.cancel()
-        if self._task is not None:
-            self._task.cancel()
-
-    def _begin(self) -> None:
-        self._task = asyncio.create_task(self._run(), name="flight-lease")
-
-    async def _run(self) -> None:
-        while True:
-            if not await self._renew():
-                return
-            await asyncio.sleep(self._seconds)
 
 
 class RedisFlights:
@@ -226,7 +199,7 @@ class RedisFlights:
 
     async def _computed(self, key: str, token: str, work: _Work, go: asyncio.Future[None]) -> bytes:
         await asyncio.sleep(0)  # first the claim is sent
-        renewal = _Renewal(self._lease / 4, lambda: self._renew(key, token))
+        renewal = asyncio.create_task(self._renew(key, token), name="flight-lease")
         try:
             result = await _prepared(work, go)
         except BaseException:
@@ -234,7 +207,7 @@ class RedisFlights:
             if go.done():
                 self._start(self._release(key, token, 0))  # who waits need not wait for the lease
             raise
-        settling = asyncio.create_task(self._settled(key, token, work.settle(), result, renewal))
+        settling = asyncio.create_task(self._settled(key, token, work, result, renewal))
         for kept in (self._settling, self._tasks):
             kept.add(settling)
             settling.add_done_callback(kept.discard)
@@ -243,22 +216,24 @@ class RedisFlights:
         return result
 
     async def _settled(
-        self, key: str, token: str, settled: Awaitable[None], result: bytes, renewal: _Renewal
+        self, key: str, token: str, work: _Work, result: bytes, renewal: asyncio.Task[None]
     ) -> None:
         """Handed on only when it lies where the next one looks for it: until then they wait here."""
         try:
-            await asyncio.sleep(_ANSWER_FIRST_SECONDS)
-            await settled
+            await work.settle()
         finally:
             renewal.cancel()
             await self._finish(key, token, result)
 
-    async def _renew(self, key: str, token: str) -> bool:
-        """Whether it is still ours."""
-        try:
-            return bool(await self._client.script(RENEW, [key], [token, self._milliseconds, _KEPT]))
-        except CacheUnavailableError:
-            return True
+    async def _renew(self, key: str, token: str) -> None:
+        while True:
+            await asyncio.sleep(self._lease / 4)
+            try:
+                held = await self._client.script(RENEW, [key], [token, self._milliseconds, _KEPT])
+            except CacheUnavailableError:
+                continue
+            if not held:
+                return
 
     async def _finish(self, key: str, token: str, result: bytes) -> None:
         try:

@@ -13,7 +13,6 @@ import itertools
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, contextmanager
-from functools import partial
 from typing import Final
 
 from ragkube_api.adapters.leases import Holding, Leases
@@ -32,7 +31,6 @@ from ragkube_api.domain import (
     Selector,
 )
 from ragkube_api.errors import CacheUnavailableError
-from ragkube_api.ports import EXPECTED_SECONDS
 
 _AWAY_SECONDS: Final = (0.1, 2.0)
 _PROBE_SECONDS: Final = 1.0
@@ -135,19 +133,6 @@ class TieredCache:
                     self._keep(tenant, fill, holding.shared(fence.token), now)
             return all(done) and len(done) == len(fills)
 
-    def expect(self, tenant: str, key: Key) -> Callable[[], None]:
-        """Look-ups of this process wait; those of others are kept by the flight."""
-        loop = asyncio.get_running_loop()
-        expected = self._awaited((tenant, key))
-        over = partial(self._over, (tenant, key), expected)
-        end = loop.call_later(EXPECTED_SECONDS, over)
-
-        def come() -> None:
-            end.cancel()
-            over()
-
-        return come
-
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Waits until no replica serves from its memory what was valid before."""
         return self._writes.writing(tenant)
@@ -242,26 +227,16 @@ class TieredCache:
     @contextmanager
     def _marked(self, tenant: str, fills: Sequence[Fill]) -> Iterator[None]:
         """Being stored: who looks for one of them meanwhile waits for that."""
-        marks = [(place, self._awaited(place)) for place in ((tenant, fill.key) for fill in fills)]
+        storing = asyncio.get_running_loop().create_future()
+        places = [(tenant, fill.key) for fill in fills]
+        self._storing.update(dict.fromkeys(places, storing))
         try:
             yield
         finally:
-            for place, mark in marks:
-                self._over(place, mark)
-
-    def _awaited(self, place: tuple[str, Key]) -> asyncio.Future[None]:
-        """Who has waited for an earlier one there waits for this one."""
-        mark: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        earlier, self._storing[place] = self._storing.get(place), mark
-        if earlier is not None and not earlier.done():
-            earlier.set_result(None)
-        return mark
-
-    def _over(self, place: tuple[str, Key], mark: asyncio.Future[None]) -> None:
-        if self._storing.get(place) is mark:
-            del self._storing[place]
-        if not mark.done():
-            mark.set_result(None)
+            for place in places:
+                if self._storing.get(place) is storing:
+                    del self._storing[place]
+            storing.set_result(None)
 
     async def _fly(self, holding: Holding, key: Key, beside: Key | None) -> Lookup:
         place = (holding.tenant, key, beside)

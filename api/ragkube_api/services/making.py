@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable
 from dataclasses import dataclass, field
 from functools import lru_cache
 from types import MappingProxyType
@@ -149,8 +148,9 @@ class Maker:
             made.append(landed)
             return flight_results.encode(landed)
 
-        def settle() -> Awaitable[None]:
-            return self._kept(work, made[0]) if made and isinstance(made[0], Landed) else _nothing()
+        async def settle() -> None:
+            if made and isinstance(made[0], Landed):
+                await self.keep(work, made[0])
 
         tenant = work.attempt.question.tenant
         joined = time.perf_counter()
@@ -180,19 +180,6 @@ class Maker:
         )
         value = self._encoded(work, generation, time.monotonic() - started)
         return Landed(value, retrieved.degraded + missing, generation.complete)
-
-    def _kept(self, work: Work, landed: Landed) -> Awaitable[None]:
-        """Whoever asks the same from now on waits until it is stored, though that begins later."""
-        attempt = work.attempt
-        come = self._cache.expect(attempt.question.tenant, attempt.key)
-
-        async def keep() -> None:
-            try:
-                await self.keep(work, landed)
-            finally:
-                come()
-
-        return keep()
 
     async def keep(self, work: Work, landed: Landed) -> None:
         """Store what was made of the passages, and them."""
@@ -224,7 +211,7 @@ class Maker:
             self._telemetry.cache_errors.labels("oversized").inc()
             return None
         ttl = self._policy.classes.of(work.attempt.text)
-        return self._filled(work, landed.value, ttl.name, Lifetime(ttl.seconds, self._policy.stale_seconds))
+        return self._filled(work, landed.value, Lifetime(ttl.seconds, self._policy.stale_seconds))
 
     async def restamp(self, work: Work, cached: Cached, entry: Entry) -> None:
         """The same answer under the fence of now: the next asker need not search. It lives no longer for that."""
@@ -233,15 +220,14 @@ class Maker:
         age = entry.age + cached.age_seconds
         value = answer_codec.again(entry, age=age, tags=work.attempt.question.tags)
         lifetime = Lifetime(cached.fresh_seconds, self._policy.stale_seconds)
-        ttl_class = self._policy.classes.of(work.attempt.text).name
-        await self._store(work, self._filled(work, value, ttl_class, lifetime))
+        await self._store(work, self._filled(work, value, lifetime))
 
     async def _store(self, work: Work, *fills: Fill | None) -> None:
         wanted = [fill for fill in fills if fill is not None]
         if wanted:
             await self._cache.store(work.attempt.question.tenant, *wanted, fence=work.wanted.fence)
 
-    def _filled(self, work: Work, value: bytes, ttl_class: str, lifetime: Lifetime) -> Fill:
+    def _filled(self, work: Work, value: bytes, lifetime: Lifetime) -> Fill:
         attempt, entry = work.attempt, answer_codec.opened(value)
         question = attempt.question
         about = About(
@@ -251,7 +237,7 @@ class Maker:
                 model=attempt.model,
             ),
             partition=self.partition(attempt),
-            ttl_class=ttl_class,
+            ttl_class=self._policy.classes.of(attempt.text).name,
             documents=tuple(name for name, _ in evidence.documents(work.retrieved.passages)),
             tags=tuple(orjson.loads(entry.tags)),
             mark=entry.mark,
@@ -265,7 +251,3 @@ class Maker:
             k=question.k, alpha=question.alpha, filters=question.filters, model=attempt.model,
             state=self._state,
         )  # fmt: skip
-
-
-async def _nothing() -> None:
-    """There is no answer to store."""
