@@ -218,7 +218,6 @@ def _retrieval(settings: s.Settings, backends: Backends, revision: str, telemetr
     return Retrieval(
         store=backends.store,
         vectors=vectors,
-        cache=backends.cache if cache.enabled else None,
         revision=revision,
         ttl_seconds=cache.retrieval_ttl_seconds,
         telemetry=telemetry,

@@ -89,7 +89,6 @@ def speed(world: World, rounds: int, seconds: float, chosen: Sequence[str]) -> N
     for name in (name for name in HALF_LOAD if name in entrants):
         half = statistics.median(one.rate for one in rows[name]) / 2
         at_half_load(world, {each: entrants[each] for each in (BARE, name)}, half, rounds, seconds)
-    world.stop_servers()
 
 
 def ours(world: World, asked: Sequence[bytes], chosen: Sequence[str]) -> tuple[dict[str, Entrant], bytes]:
@@ -208,7 +207,6 @@ def memory(world: World, answers: int) -> None:
     print(
         f"memory: {empty:.0f} MB after the start, {server.memory():.0f} MB with {answers:,} cached answers (wanted < 250)"
     )
-    server.stop()
 
 
 def paced_fill(server: Server, answers: int) -> None:
@@ -217,6 +215,21 @@ def paced_fill(server: Server, answers: int) -> None:
 
     with ThreadPoolExecutor(16) as pool:
         list(pool.map(server.ask, bodies(answers, "memory")))
+
+
+def measure(part: str, world: World, wanted: argparse.Namespace) -> None:
+    """One of ``PARTS``; its servers are the world's to stop."""
+    match part:
+        case "speed":
+            speed(world, wanted.rounds, wanted.seconds, wanted.rows)
+        case "miss":
+            server = filled(world.ragkube("miss", local=10_000).start(), bodies(1))
+            miss(server, bodies(2 * QUESTIONS * wanted.rounds, "the cost of a miss"))
+        case "memory":
+            memory(world, wanted.answers)
+        case _:
+            asked = bodies(QUESTIONS)
+            processes(world, partial(filled, asked=asked), asked, wanted.rounds, wanted.seconds)
 
 
 def main() -> None:
@@ -231,19 +244,10 @@ def main() -> None:
     print(f"load before: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores; generator: {generator()}")
     with tempfile.TemporaryDirectory(prefix="ragkube-bench-") as directory:
         world = open_world(Path(directory))
-        asked = bodies(QUESTIONS)
         try:
-            if "speed" in wanted.parts:
-                speed(world, wanted.rounds, wanted.seconds, wanted.rows)
-            if "miss" in wanted.parts:
-                miss(
-                    filled(world.ragkube("miss", local=10_000).start(), bodies(1)),
-                    bodies(2 * QUESTIONS * wanted.rounds, "the cost of a miss"),
-                )
-            if "memory" in wanted.parts:
-                memory(world, wanted.answers)
-            if "processes" in wanted.parts:
-                processes(world, partial(filled, asked=asked), asked, wanted.rounds, wanted.seconds)
+            for part in wanted.parts:
+                measure(part, world, wanted)
+                world.stop_servers()  # the next part has the machine to itself
         finally:
             world.stop()
 

@@ -52,7 +52,6 @@ def processes(
         f"two processes answer {by_rate:.2f} times what one does here; with a whole core for each it would be"
         f" {2 * by_time:.2f} times (computed: processor time a request is {1 / by_time:.2f} times that of one)"
     )
-    world.stop_servers()
 
 
 def _rate(run: Run) -> float:

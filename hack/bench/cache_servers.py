@@ -20,7 +20,7 @@ from bench.datasets import REPOSITORY
 sys.path.insert(0, str(REPOSITORY / "tests"))
 
 from support.processes import free_ports
-from support.redis import RedisServers, start_cluster
+from support.redis import NEVER_LOST, RedisServers, start_cluster
 from support.weaviate import WeaviateServer, start_weaviate
 
 KEY = "bench-key-with-enough-characters"
@@ -208,9 +208,7 @@ def open_world(folder: Path) -> World:
     mine = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {LOAD_CORE})  # what is started from here inherits it
     try:
-        redis = start_cluster("redis", folder / "redis")
-        for index in range(len(redis.ports)):  # no failover because this machine has too much to do
-            redis.call(index, "CONFIG", "SET", "cluster-node-timeout", 60_000)
+        redis = start_cluster("redis", folder / "redis", node_timeout=NEVER_LOST)
         (folder / "weaviate").mkdir()
         weaviate = start_weaviate(folder / "weaviate")
         command = [sys.executable, "-m", "llm_server", "--port", "PORT"]

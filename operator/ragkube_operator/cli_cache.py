@@ -6,12 +6,11 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from ragkube_operator.cli_documents import report_failures
-from ragkube_operator.cli_output import USAGE, CliError, Output, plural
+from ragkube_operator.cli_output import USAGE, CliError, Output, moment, plural
 from ragkube_operator.client import JSON, Client
 
 BATCH = 500
@@ -45,9 +44,8 @@ def _counts(output: Output, deployment: JSON | None, replica: JSON) -> None:
 
 def _summed(deployment: JSON) -> str:
     replicas = plural(deployment["replicas"], "replica")
-    since = datetime.fromisoformat(deployment["since"]).astimezone(UTC)
     known = f"as of {deployment['age_s']:.0f} s ago" if deployment["age_s"] >= 1 else "as of now"
-    return f"deployment ({replicas}) since {since:%Y-%m-%d %H:%M:%S} UTC, all tenants, {known}"
+    return f"deployment ({replicas}) since {moment(deployment['since'])} UTC, all tenants, {known}"
 
 
 def _level(row: JSON) -> tuple[str, ...]:
@@ -87,9 +85,8 @@ def list_answers(client: Client, output: Output, *, limit: int, as_json: bool) -
 
 
 def _answer(answer: JSON) -> tuple[str, ...]:
-    stored = str(answer["stored"])[:19].replace("T", " ")
     documents = str(len(answer["documents"]))
-    return answer["id"], answer["ttl_class"], documents, stored, _short(answer["question"])
+    return answer["id"], answer["ttl_class"], documents, moment(answer["stored"]), _short(answer["question"])
 
 
 def _short(text: str) -> str:

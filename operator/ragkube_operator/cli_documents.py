@@ -11,7 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ragkube_operator.cli_output import USAGE, CliError, Output, plural
+from ragkube_operator.cli_output import USAGE, CliError, Output, moment, plural
 from ragkube_operator.client import JSON, ApiError, Client
 
 PARALLEL_UPLOADS = 4
@@ -142,7 +142,7 @@ def list_documents(client: Client, output: Output, *, as_json: bool) -> None:
 def _row(document: JSON) -> tuple[str, ...]:
     kind = str(document["content_type"]).rsplit(".", 1)[-1].rsplit("/", 1)[-1]
     numbers = f"{document['size']:,}", f"{document['chunks']:,}"
-    return str(document["id"]), kind, *numbers, str(document["updated"])[:19].replace("T", " ")
+    return str(document["id"]), kind, *numbers, moment(document["updated"])
 
 
 def get_document(client: Client, output: Output, document_id: str, *, content: bool) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Protocol
 
 from rich.console import Console
@@ -27,6 +28,11 @@ class CliError(Exception):
 def clean(text: str) -> str:
     """Text from outside without the characters that could drive a terminal."""
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
+
+
+def moment(text: str) -> str:
+    """A time of the API (ISO 8601) as people read it, in UTC."""
+    return f"{datetime.fromisoformat(text).astimezone(UTC):%Y-%m-%d %H:%M:%S}"
 
 
 def plural(count: int, noun: str) -> str:

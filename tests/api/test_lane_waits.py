@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable
 from typing import Any
 from unittest.mock import patch
@@ -35,6 +36,17 @@ class Held(Shared):
         self.asked.set()
         await self.gate.wait()
         found: Lookup = await self.inner.lookup(*asked)
+        return found
+
+
+class Early(Held):
+    """Its first reply comes when ``gate`` opens, and says what was so before."""
+
+    async def lookup(self, *asked: Any) -> Lookup:
+        found: Lookup = await self.inner.lookup(*asked)
+        if not self.asked.is_set():
+            self.asked.set()
+            await self.gate.wait()
         return found
 
 
@@ -169,6 +181,21 @@ async def test_the_reply_to_a_request_that_was_given_up_is_thrown_away(lanes: La
         held.gate.set()
         await held.replying
     assert lanes.asked.app._visits.busy == 0
+
+
+@pytest.mark.proves("C6")
+async def test_an_answer_that_is_made_while_the_reply_is_on_its_way_is_not_made_again(lanes: Lanes) -> None:
+    held = Early(lanes.runtime.answering._cache, without_task=True)
+    with patch.object(lanes.runtime.answering, "_cache", held):
+        talk = Talk(lanes.asked, held)
+        await talk.begin()
+        reader, writer = await asyncio.open_connection(*lanes.slow.address[:2])
+        writer.write(Sent(question()).head() + question())
+        made = json.loads((await response(reader, "POST"))[2])
+        held.gate.set()
+        late = json.loads((await response(talk.reader, "POST"))[2])
+    assert [each["cache"]["status"] for each in (made, late)] == ["miss", "miss"]
+    assert late["id"] == made["id"]
 
 
 @pytest.mark.proves("C9")

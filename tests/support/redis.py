@@ -20,7 +20,7 @@ from support.processes import Process, free_ports, tool, wait_for
 SLOTS = 16384
 SHARDS = 3
 
-_NEVER_LOST = 60_000
+NEVER_LOST = 60_000
 """Milliseconds: no failover because the machine has too much to do."""
 
 
@@ -197,7 +197,7 @@ def start_cluster(
 def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
     """Redis 8, shared by the tests that do no harm to it."""
     servers = start_cluster(
-        "redis", tmp_path_factory.mktemp("redis"), password="s3cret", node_timeout=_NEVER_LOST
+        "redis", tmp_path_factory.mktemp("redis"), password="s3cret", node_timeout=NEVER_LOST
     )
     yield servers
     servers.stop()
@@ -206,6 +206,6 @@ def redis_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisSer
 @pytest.fixture(scope="session")
 def valkey_cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServers]:
     """Valkey 8, shared by the tests that do no harm to it."""
-    servers = start_cluster("valkey", tmp_path_factory.mktemp("valkey"), node_timeout=_NEVER_LOST)
+    servers = start_cluster("valkey", tmp_path_factory.mktemp("valkey"), node_timeout=NEVER_LOST)
     yield servers
     servers.stop()

@@ -130,7 +130,7 @@ class RedisLevel:
 
     async def store(self, tenant: str, fills: Sequence[Fill], fence: Fence) -> list[bool]:
         """Decided on the server, in one step: False where the fence does not hold or the answer was disowned."""
-        keys = [*self._state_keys(tenant)]
+        keys = list(self._state_keys(tenant))
         arguments: list[Word] = [self._new_epoch(), self._lease, fence.token]
         for fill in fills:
             keys += [self._entry_key(tenant, fill.key), *self._index_keys(tenant, fill.key.kind)]

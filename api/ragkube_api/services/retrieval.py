@@ -23,7 +23,7 @@ from ragkube_api.domain import (
     Vectors,
 )
 from ragkube_api.errors import EmbedderUnavailableError
-from ragkube_api.ports import FencedCache, VectorStore
+from ragkube_api.ports import VectorStore
 from ragkube_api.services import evidence
 from ragkube_api.services.answer_keys import retrieval_key
 from ragkube_api.services.embeddings import QuestionVectors
@@ -52,30 +52,28 @@ class Wanted:
 
 @dataclass(frozen=True, slots=True)
 class Retrieved:
-    """Passages by rank, their evidence, and what was missing. ``fence``: under which they may still be stored."""
+    """Passages by rank, their evidence, and what was missing. ``storable``: under the fence that the asker read."""
 
     passages: Sequence[Passage]
     evidence: bytes
     degraded: tuple[str, ...] = ()
-    fence: Fence | None = None
+    storable: bool = False
 
 
 class Retrieval:
-    """Searches for questions. ``cache`` is None when nothing is cached."""
+    """Searches for questions."""
 
     def __init__(
         self,
         *,
         store: VectorStore,
         vectors: QuestionVectors,
-        cache: FencedCache | None,
         revision: str,
         ttl_seconds: float,
         telemetry: Telemetry,
     ) -> None:
         self._store = store
         self._vectors = vectors
-        self._cache = cache
         self._state = f"{vectors.name}|{revision}"
         self._lifetime = Lifetime(ttl_seconds)
         self._telemetry = telemetry
@@ -99,7 +97,7 @@ class Retrieval:
 
     def fill(self, wanted: Wanted, found: Retrieved) -> Fill | None:
         """What to store under ``wanted.fence`` for other models and other moments; None for what came from the cache."""
-        if not wanted.write or found.fence is None:
+        if not (wanted.write and found.storable):
             return None
         key = self._key_of(wanted)
         value = seal(orjson.dumps([_written(passage) for passage in found.passages]), key.digest)
@@ -113,8 +111,8 @@ class Retrieval:
         return self.key(text=wanted.text, k=wanted.k, alpha=wanted.alpha, filters=wanted.filters)
 
     async def _found(self, wanted: Wanted, key: Key) -> Retrieved:
-        fence = wanted.fence if self._cache is not None and wanted.read else None
-        if fence is not None:
+        fenced = wanted.read and wanted.fence is not None
+        if fenced:
             cached = self._cached(key, wanted.cached)
             if cached is not None:
                 return cached
@@ -122,7 +120,7 @@ class Retrieval:
         passages, degraded = await self._search(wanted)
         self._telemetry.retrieval.observe(time.perf_counter() - started)
         ranked = evidence.by_rank(passages)
-        return Retrieved(ranked, evidence.digest(ranked), degraded, None if degraded else fence)
+        return Retrieved(ranked, evidence.digest(ranked), degraded, fenced and not degraded)
 
     def _cached(self, key: Key, found: Cached | None) -> Retrieved | None:
         if found is None or not found.current or found.fresh_seconds <= 0:
