@@ -26,7 +26,7 @@ def create_app(runtime: Runtime) -> Gateway:
 
 def create_worker_app(runtime: Runtime) -> Gateway:
     """Probes and metrics only, for a process that answers no questions."""
-    return Gateway(_application(runtime, (operations.probes,)), runtime)
+    return Gateway(_application(runtime, (operations.probes,)), runtime, questions=False)
 
 
 def _application(runtime: Runtime, routers: tuple[APIRouter, ...]) -> FastAPI:

@@ -1,10 +1,10 @@
-"""Cached answers to ``POST /v1/query`` past FastAPI and pydantic.
+"""``POST /v1/query`` past FastAPI and pydantic.
 
-The lane answers the plain case: a small, valid body of known fields and a cached answer that may be served as it is.
-What lies in this process is answered at once (``now``), before the server makes anything for the request; for what
-lies in the shared level the gateway asks (``look_up``). Everything else (errors, misses, cache control, anything
-unusual) goes on to the application with what was looked up, so that it neither asks the cache twice nor decides
-differently. Where the two could differ the lane steps aside.
+The lane takes the plain case: a small, valid body of known fields. A cached answer that may be served as it is comes
+at once where it lies in this process (``now``), before the server makes anything for the request, and with the reply of
+the shared level (``ask``, ``found``). What has to be waited for otherwise, made or refused is the gateway's request
+(``answer``). Everything else (cache control, a body that is not plainly valid, anything unusual) goes on to the
+application. Where the two could differ the lane steps aside.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from ragkube_api.errors import RagkubeError
 from ragkube_api.routes.request import TENANT_HEADER, tenant_of
 from ragkube_api.schemas import MAX_FILTER_CHARACTERS, MAX_FILTERS, QUESTION_MAX, QUESTION_MIN, is_tag
 from ragkube_api.services.answer_keys import normalise
-from ragkube_api.services.answering import Answer, Question
+from ragkube_api.services.answering import Answer, Question, Ready
 from ragkube_api.services.tags import MAX_TAGS
 from ragkube_api.visits import QUERY_PATH, TRACE_ID, HeaderList, RequestHeaders, Visit, Visits
 
@@ -73,13 +73,11 @@ class FastLane:
             ready = None if question is None else self._answering.peek(question)
             if question is None or ready is None or not self._admits(visit, identity):
                 return None
-            response = self._response(visit, question, self._answering.hit(ready))
-            self._leaves(visit)
+            return self._hit(visit, question, ready)
         except RagkubeError:
-            return None  # the gateway or the application meets it again, and says so
+            return None  # the gateway meets it again, and says so
         finally:
             TRACE_ID.reset(token)
-        return response
 
     def ask(self, visit: Visit, deliver: Callable[[Visit], None]) -> bool:
         """Ask the shared level for what ``now`` did not find; ``deliver`` is called once, later, and may ask for ``found``.
@@ -92,7 +90,7 @@ class FastLane:
         try:
             visit.asking = self._answering.ask(question, partial(self._told, visit, deliver))
         except RagkubeError:
-            return False  # the application meets it again, and says so
+            return False  # the gateway meets it again, and says so
         return visit.asking
 
     def _told(self, visit: Visit, deliver: Callable[[Visit], None], lookup: Lookup) -> None:
@@ -109,27 +107,19 @@ class FastLane:
         token = TRACE_ID.set(visit.trace_id)
         try:
             ready = self._answering.found(question, lookup)
-            if ready is None:
-                return None
-            response = self._response(visit, question, self._answering.hit(ready))
-            self._leaves(visit)
+            return None if ready is None else self._hit(visit, question, ready)
         finally:
             TRACE_ID.reset(token)
-        return response
 
-    async def look_up(self, visit: Visit, question: Question) -> Whole | None:
-        """The whole answer if it is cached anywhere; else ``visit.looked_up`` is what the application goes on from."""
+    async def answer(self, visit: Visit, question: Question) -> Whole:
+        """The whole answer, cached or made for it; raises what the client is to be told."""
+        visit.route, visit.facts["tenant"] = QUERY_PATH, question.tenant
+        self._asked.note(question)
         if visit.asked is not None:
             await visit.asked
-        try:
-            ago = visit.elapsed_ms / 1000 if visit.lookup else 0.0
-            found = visit.looked_up = await self._answering.look_up(question, visit.lookup, ago_seconds=ago)
-        except RagkubeError:
-            return None  # the application meets it again, and says so
-        except Exception:
-            self._telemetry.log.exception("request_failed")
-            return None  # a fault of ours: the application meets it again, too
-        return None if found.answer is None else self._response(visit, question, found.answer)
+        ago = visit.elapsed_ms / 1000 if visit.lookup else 0.0
+        answer = await self._answering.answer(question, visit.lookup, ago_seconds=ago)
+        return self._response(visit, question, answer)
 
     def _admits(self, visit: Visit, identity: Identity) -> bool:
         """Whether it may be answered now; it has its place among those that are answered then."""
@@ -141,10 +131,17 @@ class FastLane:
         self._visits.busy -= 1
         self._visits.end(visit)
 
-    def _response(self, visit: Visit, question: Question, answer: Answer) -> Whole:
+    def _hit(self, visit: Visit, question: Question, ready: Ready) -> Whole:
         self._asked.note(question)
+        response = self._response(visit, question, self._answering.hit(ready))
+        self._leaves(visit)
+        return response
+
+    def _response(self, visit: Visit, question: Question, answer: Answer) -> Whole:
         facts = visit.facts
         facts["tenant"], facts["cache"] = question.tenant, answer.cache.status
+        if answer.degraded:
+            facts["degraded"] = answer.degraded
         visit.route, visit.status = QUERY_PATH, 200
         body = answer.body(latency_ms=visit.elapsed_ms, trace_id=visit.trace_id)
         return [(b"content-length", b"%d" % len(body)), _JSON, *self._visits.headers(visit)], body

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
+
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from ragkube_api import model_time, problems
 from ragkube_api.admission import Admission
 from ragkube_api.context import Runtime
 from ragkube_api.errors import OverloadedError, RagkubeError
-from ragkube_api.fastlane import FastLane
+from ragkube_api.fastlane import FastLane, Whole
 from ragkube_api.visits import OPEN_PATHS, TRACE_ID, HeaderList, RequestHeaders, Visit, Visits
 
 
@@ -16,14 +18,17 @@ class Gateway:
     """The outermost ASGI layer. A path that is not open needs an identity before anything of it is read.
 
     A server that reads plain questions itself (``http_lane``) asks ``lane`` for what is cached, and hands whatever the
-    lane cannot answer at once over with its ``Visit`` in ``scope["state"]["visit"]``.
+    lane cannot answer at once over with its ``Visit`` in ``scope["state"]["visit"]``. What the lane has understood goes
+    past the application then, too.
     """
 
-    def __init__(self, app: ASGIApp, runtime: Runtime) -> None:
+    def __init__(self, app: ASGIApp, runtime: Runtime, *, questions: bool = True) -> None:
+        """``questions``: whether this application answers any; without them there is no ``lane``."""
         self._app = app
+        self._telemetry = runtime.telemetry
         self._visits = Visits(runtime)
         self._admission = Admission(runtime)
-        self.lane = FastLane(runtime, self._admission, self._visits)
+        self.lane = FastLane(runtime, self._admission, self._visits) if questions else None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -57,15 +62,28 @@ class Gateway:
                 return
             self._visits.busy += 1
         try:
-            found = None if visit.question is None else await self.lane.look_up(visit, visit.question)
-            if found is not None:
-                await exchange.answer(*found)
-                return
-            state = scope["state"]
-            state["identity"], state["looked_up"] = visit.identity, visit.looked_up
-            await self._app(scope, receive, exchange.send)
+            if self.lane is not None and visit.question is not None:
+                answer = self.lane.answer(visit, visit.question)
+                await self._tell(answer, visit, scope, receive, exchange)
+            else:
+                scope["state"]["identity"] = visit.identity
+                await self._app(scope, receive, exchange.send)
         finally:
             self._visits.busy -= 1
+
+    async def _tell(
+        self, answer: Awaitable[Whole], visit: Visit, scope: Scope, receive: Receive, exchange: Exchange
+    ) -> None:
+        """What comes of it, as the application would tell it."""
+        try:
+            whole = await answer
+        except RagkubeError as error:
+            await problems.refused(error, visit.trace_id, self._telemetry)(scope, receive, exchange.send)
+        except Exception as error:
+            await problems.failed(error, visit.trace_id, self._telemetry)(scope, receive, exchange.send)
+            raise
+        else:
+            await exchange.answer(*whole)
 
 
 class Exchange:

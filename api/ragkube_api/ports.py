@@ -142,6 +142,15 @@ class FencedCache(Protocol):
         stored there and the answer is False.
         """
 
+    def afterwards(self, tenant: str, key: Key) -> AbstractAsyncContextManager[None]:
+        """Hold this around storing what somebody is about to be told: he is told first, where storing takes time.
+
+        Who looks for it in this process meanwhile waits until it is stored.
+        """
+
+    async def settled(self, tenant: str) -> None:
+        """Return when everything is stored that this process had begun to store."""
+
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Hold this around a write of documents: values from before, and fills that began before its end, stop
         being current, on every replica.

@@ -70,19 +70,30 @@ def from_validation(error: ValidationError) -> RagkubeError:
     return _invalid([(item["loc"], item["type"], item["msg"]) for item in found])
 
 
+def refused(error: RagkubeError, trace_id: str, telemetry: Telemetry) -> Response:
+    """The response to a request that fails on purpose, and its line in the log."""
+    # Below 500 the cause may quote what the client sent, and that is nobody's business.
+    severe = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
+    write = telemetry.log.warning if severe else telemetry.log.info
+    cause = repr(error.__cause__) if severe and error.__cause__ else None
+    write("request_refused", code=error.code, status=error.status, cause=cause)
+    return respond(error, trace_id, close=isinstance(error, BodyTooLargeError | DocumentTooLargeError))
+
+
+def failed(error: Exception, trace_id: str, telemetry: Telemetry) -> Response:
+    """The response to a request that fails by a fault of ours, and its line in the log."""
+    telemetry.log.error("request_failed", exc_info=error)
+    mark_logged(error)
+    detail = "Something went wrong here. Report the trace id."
+    return _response(_members(500, RagkubeError.code, RagkubeError.title, detail, trace_id, []), 500, {})
+
+
 def install(app: FastAPI, telemetry: Telemetry) -> None:
     """Answer every exception of the application with a problem."""
 
     async def ours(request: Request, error: Exception) -> Response:
         assert isinstance(error, RagkubeError)  # noqa: S101 - the type it is registered for
-        # Below 500 the cause may quote what the client sent, and that is nobody's business.
-        severe = error.status >= HTTPStatus.INTERNAL_SERVER_ERROR
-        write = telemetry.log.warning if severe else telemetry.log.info
-        cause = repr(error.__cause__) if severe and error.__cause__ else None
-        write("request_refused", code=error.code, status=error.status, cause=cause)
-        return respond(
-            error, trace_id(request), close=isinstance(error, BodyTooLargeError | DocumentTooLargeError)
-        )
+        return refused(error, trace_id(request), telemetry)
 
     async def validation(request: Request, error: Exception) -> Response:
         assert isinstance(error, RequestValidationError)  # noqa: S101
@@ -102,11 +113,7 @@ def install(app: FastAPI, telemetry: Telemetry) -> None:
         return Response(status_code=_CLIENT_HAS_LEFT)
 
     async def fault(request: Request, error: Exception) -> Response:
-        telemetry.log.error("request_failed", exc_info=error)
-        mark_logged(error)
-        detail = "Something went wrong here. Report the trace id."
-        members = _members(500, RagkubeError.code, RagkubeError.title, detail, trace_id(request), [])
-        return _response(members, 500, {})
+        return failed(error, trace_id(request), telemetry)
 
     app.add_exception_handler(RagkubeError, ours)
     app.add_exception_handler(RequestValidationError, validation)

@@ -18,6 +18,7 @@ import uvicorn
 
 from ragkube_api.errors import StartupError
 from ragkube_api.http_lane import LaneHttp
+from ragkube_api.http_protocol import BoundedHttp
 from ragkube_api.middleware import Gateway
 from ragkube_api.services.health import Health
 from ragkube_api.settings import ServerSettings
@@ -54,7 +55,8 @@ async def serve(
     on_started: Callable[[], None],
 ) -> None:
     """Return when the process has been asked to end and every request is answered."""
-    config = configured(app, partial(LaneHttp, lane=app.lane, telemetry=telemetry), settings)
+    protocol = BoundedHttp if app.lane is None else partial(LaneHttp, lane=app.lane, telemetry=telemetry)
+    config = configured(app, protocol, settings)
     server = _Server(config, settings, health, telemetry, on_started)
     await server.serve(sockets=[listener])
 

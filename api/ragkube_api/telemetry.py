@@ -133,7 +133,7 @@ class Telemetry:
         self.cache_hits = LoopCounter(
             "rag_cache_hits_total", "Values from the cache.", ["level", "kind"], registry=registry
         )
-        self.cache_misses = Counter(
+        self.cache_misses = LoopCounter(
             "rag_cache_misses_total", "Look-ups that found no valid value.", ["kind"], registry=registry
         )
         self.cache_errors = Counter(
@@ -141,12 +141,12 @@ class Telemetry:
             "Cache troubles: unavailable, corrupt (entry unreadable), oversized (answer not stored).",
             ["reason"], registry=registry,
         )  # fmt: skip
-        self.cache_validations = Counter(
+        self.cache_validations = LoopCounter(
             "rag_cache_validations_total",
             "Cached answers from before a write whose passages were retrieved again: held, changed.",
             ["outcome"], registry=registry,
         )  # fmt: skip
-        self.cache_flights = Counter(
+        self.cache_flights = LoopCounter(
             "rag_cache_flights_total",
             "Answers that were not in the cache: led (made here), joined (another asker was making it).",
             ["role"], registry=registry,

@@ -13,7 +13,7 @@ from ragkube_api.context import Runtime
 from ragkube_api.domain import Identity, Lookup
 from ragkube_api.loop_metrics import Count, Distribution
 from ragkube_api.model_time import ModelTime
-from ragkube_api.services.answering import LookedUp, Question
+from ragkube_api.services.answering import Question
 from ragkube_api.services.limits import Allowance
 from ragkube_api.telemetry import trace_id_of
 
@@ -43,12 +43,12 @@ class Visit:
     """What a request's response, its metrics and its log line are made of.
 
     ``admitted``: it was not refused at the door, and has its place among those that are answered. ``question`` is set
-    when its body was read and is a plain one, ``lookup`` is what the cache said of it, and ``looked_up`` what follows from
-    that. While it is ``asking``, ``asked`` is done when the reply has come, for who has to wait for it.
+    when its body was read and is a plain one, ``lookup`` is what the cache said of it. While it is ``asking``, ``asked`` is done
+    when the reply has come, for who has to wait for it.
     """
 
     __slots__ = (
-        "address", "admitted", "allowance", "asked", "asking", "facts", "headers", "identity", "looked_up", "lookup", "method", "model", "path", "question",
+        "address", "admitted", "allowance", "asked", "asking", "facts", "headers", "identity", "lookup", "method", "model", "path", "question",
         "route", "started", "status", "trace_id",
     )  # fmt: skip
 
@@ -66,7 +66,6 @@ class Visit:
         self.asking = False
         self.asked: asyncio.Future[None] | None = None
         self.lookup: Lookup | None = None
-        self.looked_up: LookedUp | None = None
         self.model: ModelTime | None = None
         self.route: str | None = None
         self.facts: dict[str, Any] = {}

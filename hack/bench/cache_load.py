@@ -98,9 +98,12 @@ def paced(target: Target, rate: float | None, seconds: float, *, core: int | Non
     return Figures(**json.loads(done.stdout))
 
 
-def first(processes: Iterable[int]) -> bool:
-    """Let these run before everything else on their cores, until ``as_others``; False where that is not allowed."""
-    return _scheduled(processes, os.SCHED_FIFO, 1)
+def first(processes: Iterable[int], priority: int = 1) -> bool:
+    """Let these run before everything else on their cores, until ``as_others``; False where that is not allowed.
+
+    Of those on one core the higher ``priority`` goes first.
+    """
+    return _scheduled(processes, os.SCHED_FIFO, priority)
 
 
 def as_others(processes: Iterable[int]) -> None:

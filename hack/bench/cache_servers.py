@@ -145,22 +145,27 @@ class World:
         while self.servers:
             self.servers.pop().stop()
 
-    def ragkube(self, name: str, *, local: int, core: int = SERVER_CORE, **cache: Any) -> Server:
-        """Keys, limits, metrics and the log are on; ``local`` bounds the level in the process."""
+    def ragkube(
+        self, name: str, *, local: int, core: int = SERVER_CORE, documents: str = "", **cache: Any
+    ) -> Server:
+        """Keys, limits, metrics and the log are on; ``local`` bounds the level in the process.
+
+        ``documents`` names the server whose it answers from, if they are not its own.
+        """
         port = free_ports(1)[0]
         (self.folder / "admin-key").write_text(KEY)
         document: dict[str, Any] = {
             "server": {"port": port, "max_concurrency": 256},
             "auth": {"mode": "api-key", "admin_key_file": str(self.folder / "admin-key")},
             "limits": {"tiers": {"default": {"requests_per_minute": 10_000_000, "burst": 1_000_000}}},
-            "store": {"kind": "embedded", "path": str(self.folder / name)},
+            "store": {"kind": "embedded", "path": str(self.folder / (documents or name))},
             "cache": {
                 "backend": self.redis.settings(prefix=f"bench-{name}").model_dump(mode="json"),
                 "local": {"max_entries": local}, **cache,
             },
         }  # fmt: skip
         if self.weaviate is not None:
-            prefix = "".join(filter(str.isalnum, name.title()))
+            prefix = "".join(filter(str.isalnum, (documents or name).title()))
             document["store"] = self.weaviate.settings(prefix=prefix).model_dump(mode="json")
         if self.llm is not None:
             (self.folder / "llm-key").write_text("sk-test")

@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from ragkube_api.domain import Lookup
+from ragkube_api.errors import DeadlineExceededError, StoreUnavailableError
 from support.lanes import KEYS, QUESTION, Lanes, Sent, Shared, opened, question
 from support.trouble import Away
 
@@ -85,13 +86,13 @@ BODIES: dict[str, bytes | tuple[bytes, ...]] = {
 }  # fmt: skip
 
 
-# Bodies that are answered past the application, once their answer is cached; every other one goes on to it.
+# Bodies that the lane understands, and that are answered or refused past the application; every other one goes on to it.
 FAST = {
     "plain", "tags", "no tags", "k null", "alpha null", "alpha 0", "alpha 1", "alpha -0.0", "alpha tiny", "alpha exponent",
     "every field", "filters empty", "filter int", "filter bool", "filter longest", "filter 2^63-1", "16 filters",
     "filter twice", "question twice", "question twice, other way", "k twice", "question 3", "question 1000",
     "question with space", "question wide space", "question NFD", "question NFC", "question shrinks", "question emoji",
-    "question NUL", "question escaped", "spaces around", "in pieces", "empty first", "empty last",
+    "question NUL", "question escaped", "spaces around", "in pieces", "empty first", "empty last", "model unknown",
 }  # fmt: skip
 
 
@@ -228,6 +229,31 @@ class _Gone(Shared):
 
     async def lookup(self, *_: Any) -> Lookup:
         return Lookup(None, None)
+
+
+@pytest.mark.proves("C9")
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (StoreUnavailableError("The vector store does not answer.", retry_after=7), 503),
+        (DeadlineExceededError("The request took longer than 30 seconds."), 504),
+        (RuntimeError("the inside"), 500),
+    ],
+)
+async def test_what_cannot_be_answered_is_refused_alike(lanes: Lanes, error: Exception, status: int) -> None:
+    retrieval = lanes.runtime.answering.retrieval
+    store = Away(retrieval._store)
+    store.error = error
+    with patch.object(retrieval, "_store", store):
+        outcome = await lanes.same(Sent(question(k=11)))
+    assert (outcome.status, dict(outcome.headers)[b"content-type"]) == (status, b"application/problem+json")
+    assert "inside" not in outcome.body
+    assert outcome.metrics["rag_requests_total" + _labels(route="/v1/query", status=str(status))] == 1
+    assert len(outcome.lines) == 2, "what went wrong, and the request"
+
+
+def _labels(**values: str) -> str:
+    return str(sorted({"method": "POST", **values}.items()))
 
 
 @pytest.mark.proves("C9")

@@ -283,6 +283,53 @@ async def test_the_lease_of_a_tenant_in_use_is_renewed_without_its_requests(
         assert min([await write(later) for _ in range(3)]) < lease / 2
 
 
+@pytest.mark.proves("C6", "C8")
+@pytest.mark.parametrize("stored", [True, False])
+async def test_what_is_about_to_be_stored_is_waited_for_until_that_has_come_to_an_end(
+    redis_cluster: RedisServers, stored: bool
+) -> None:
+    async with opened(redis_cluster.settings(prefix=f"afterwards-{int(stored)}")) as cache:
+        fence, begun, may_store = (await cache.lookup(TENANT, KEY)).fence, asyncio.Event(), asyncio.Event()
+
+        async def store() -> None:
+            async with cache.afterwards(TENANT, KEY):
+                begun.set()
+                await may_store.wait()
+                await cache.store(TENANT, Fill(KEY, b"answer", HOUR), fence=fence)
+
+        storing = asyncio.create_task(store())
+        await begun.wait()
+        asked = asyncio.create_task(cache.lookup(TENANT, KEY))
+        settled = asyncio.create_task(cache.settled(TENANT))
+        # nobody else waits, and the fast lane leaves it to who can
+        assert (await cache.lookup(TENANT, key("other"))).found is None
+        await cache.settled("zeta")
+        assert not cache.ask(TENANT, KEY, None, lambda _: None)
+        assert [task.done() for task in (asked, settled)] == [False, False]
+        if stored:
+            may_store.set()
+        else:
+            storing.cancel()
+        answer = (await asked).found
+        await settled
+        assert (answer and answer.value) == (b"answer" if stored else None)
+        assert await entries(cache) == int(stored)
+
+
+@pytest.mark.proves("C8")
+async def test_what_is_disowned_before_it_is_stored_is_not_stored(redis_cluster: RedisServers) -> None:
+    where = redis_cluster.settings(prefix="disowned-before")
+    async with opened(where) as one, opened(where) as other:
+        fence = (await one.lookup(TENANT, KEY)).fence
+        assert not await other.disown(TENANT, KEY)
+        assert not await one.store(TENANT, Fill(KEY, b"wrong", HOUR, ABOUT), fence=fence)
+        assert await found(one) is await found(other) is None
+
+
+async def entries(cache: Any) -> int:
+    return sum(row.entries for row in await cache.statistics(TENANT) if row.level == "redis")
+
+
 @pytest.mark.proves("C8")
 async def test_what_is_dropped_or_disowned_is_served_by_no_replica(redis_cluster: RedisServers) -> None:
     async with replicas(redis_cluster, prefix="dropped") as (one, other):

@@ -141,6 +141,7 @@ async def test_a_result_is_left_where_the_next_one_looks_before_the_flight_is_ov
         left.append(b"1")
 
     async def next_one() -> bytes:
+        await go_ahead.given()
         return left[0]
 
     first = Work(b"1")
@@ -295,7 +296,7 @@ async def test_a_leader_that_lost_its_lease_hands_nothing_on(shared: list[RedisF
     slow, quick = Work(b"slow"), Work(b"quick")
     leader = ask(shared[0], slow)
     await slow.started.wait()
-    _freeze()
+    _freeze(shared[0])
     other = ask(shared[1], quick)
     await quick.started.wait()
     slow.may_end.set()
@@ -383,16 +384,18 @@ async def _until_field(flights: RedisFlights, name: str) -> None:
             await asyncio.sleep(0.01)
 
 
-def _freeze() -> None:
+def _freeze(flights: RedisFlights) -> None:
     """As a process that stands still: it renews nothing."""
-    for task in asyncio.all_tasks():
-        if task.get_name() == "flight-lease":
-            task.cancel()
+
+    async def nothing(*_: object) -> bool:
+        return False
+
+    setattr(flights, "_renew", nothing)  # noqa: B010
 
 
 def _kill(flights: RedisFlights) -> None:
     """As a process that is gone: it says nothing more."""
-    _freeze()
+    _freeze(flights)
 
     async def gone(*_: object) -> int:
         return 0

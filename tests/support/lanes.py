@@ -109,6 +109,7 @@ class Lane:
         self.passed_on = 0
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
+        assert self.app.lane is not None
         protocol = partial(LaneHttp, lane=self.app.lane, telemetry=runtime.telemetry) if fast else BoundedHttp
         self.config = serving.configured(self.app, protocol, runtime.settings.server)
         inner = self.app._app

@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from ragkube_api.domain import Cached, Fence, Fill, Key, Lookup
-from ragkube_api.errors import CacheUnavailableError, RagkubeError
+from ragkube_api.errors import CacheUnavailableError
 
 
 class Away:
@@ -15,7 +15,7 @@ class Away:
 
     def __init__(self, inner: Any) -> None:
         self.inner = inner
-        self.error: RagkubeError | None = None
+        self.error: Exception | None = None
         self.calls: list[str] = []
 
     def __getattr__(self, name: str) -> Any:

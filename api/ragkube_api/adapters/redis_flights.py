@@ -95,6 +95,32 @@ class _Work(NamedTuple):
     settle: Callable[[], Awaitable[None]]
 
 
+class _Renewal:
+    """Renews a lease every so often until it is lost; most flights are over before the first time."""
+
+    def __init__(self, seconds: float, renew: Callable[[], Awaitable[bool]]) -> None:
+        """``renew`` tells whether the lease is still ours."""
+        self._seconds = seconds
+        self._renew = renew
+        self._task: asyncio.Task[None] | None = None
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._begin)
+
+    def cancel(self) -> None:
+        """No more."""
+        self._timer.cancel()
+        if self._task is not None:
+            self._task.cancel()
+
+    def _begin(self) -> None:
+        self._task = asyncio.create_task(self._run(), name="flight-lease")
+
+    async def _run(self) -> None:
+        held = True
+        while held:
+            held = await self._renew()
+            await asyncio.sleep(self._seconds)
+
+
 class RedisFlights:
     """``Flights`` over all replicas of one Redis Cluster."""
 
@@ -199,7 +225,7 @@ class RedisFlights:
 
     async def _computed(self, key: str, token: str, work: _Work, go: asyncio.Future[None]) -> bytes:
         await asyncio.sleep(0)  # first the claim is sent
-        renewal = asyncio.create_task(self._renew(key, token), name="flight-lease")
+        renewal = _Renewal(self._lease / 4, lambda: self._renew(key, token))
         try:
             result = await _prepared(work, go)
         except BaseException:
@@ -215,9 +241,7 @@ class RedisFlights:
             await asyncio.shield(settling)
         return result
 
-    async def _settled(
-        self, key: str, token: str, work: _Work, result: bytes, renewal: asyncio.Task[None]
-    ) -> None:
+    async def _settled(self, key: str, token: str, work: _Work, result: bytes, renewal: _Renewal) -> None:
         """Handed on only when it lies where the next one looks for it: until then they wait here."""
         try:
             await work.settle()
@@ -225,15 +249,11 @@ class RedisFlights:
             renewal.cancel()
             await self._finish(key, token, result)
 
-    async def _renew(self, key: str, token: str) -> None:
-        while True:
-            await asyncio.sleep(self._lease / 4)
-            try:
-                held = await self._client.script(RENEW, [key], [token, self._milliseconds, _KEPT])
-            except CacheUnavailableError:
-                continue
-            if not held:
-                return
+    async def _renew(self, key: str, token: str) -> bool:
+        try:
+            return bool(await self._client.script(RENEW, [key], [token, self._milliseconds, _KEPT]))
+        except CacheUnavailableError:
+            return True  # for all we know
 
     async def _finish(self, key: str, token: str, result: bytes) -> None:
         try:

@@ -11,8 +11,8 @@ from __future__ import annotations
 import asyncio
 import itertools
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, contextmanager
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
 from typing import Final
 
 from ragkube_api.adapters.leases import Holding, Leases
@@ -35,6 +35,8 @@ from ragkube_api.errors import CacheUnavailableError
 _AWAY_SECONDS: Final = (0.1, 2.0)
 _PROBE_SECONDS: Final = 1.0
 _POLL_SECONDS: Final = (0.001, 0.05)
+# An answer is on its way by then: preparing and sending what is stored takes half as long.
+_AFTERWARDS_SECONDS: Final = 0.001
 # What is in both levels is described in Redis only.
 _NOTED_BELOW: Final = math.nan
 
@@ -99,8 +101,7 @@ class TieredCache:
     async def lookup(self, tenant: str, key: Key, beside: Key | None = None) -> Lookup:
         """No round trip for what ``peek`` finds, else one; those who ask the same at the same time share it."""
         asked = self._leases.number()
-        while (storing := self._storing.get((tenant, key))) is not None:
-            await asyncio.wait((storing,))  # made here a moment ago: then it is in this process too
+        await self._stored((tenant, key))  # made here a moment ago: then it is in this process too
         while True:
             holding = self._leases.of(tenant)
             hit = self.peek(tenant, key)
@@ -121,7 +122,7 @@ class TieredCache:
         if fence is None:
             kept = [self._keep(tenant, fill, "", now) for fill in wanted]
             return all(kept) and len(kept) == len(fills)
-        with self._marked(tenant, wanted):
+        with self._marked(tenant, (fill.key for fill in wanted)):
             done = await self._store(holding, wanted, fence)
             if done is None:
                 for fill in wanted:
@@ -132,6 +133,18 @@ class TieredCache:
                 for fill in itertools.compress(wanted, done):
                     self._keep(tenant, fill, holding.shared(fence.token), now)
             return all(done) and len(done) == len(fills)
+
+    @asynccontextmanager
+    async def afterwards(self, tenant: str, key: Key) -> AsyncIterator[None]:
+        """Look-ups of this process wait for it; those of others are kept by the flight."""
+        with self._marked(tenant, (key,)):
+            await asyncio.sleep(_AFTERWARDS_SECONDS)
+            yield
+
+    async def settled(self, tenant: str) -> None:
+        """Of the shared level, too."""
+        for place in [place for place in self._storing if place[0] == tenant]:
+            await self._stored(place)
 
     def writing(self, tenant: str) -> AbstractAsyncContextManager[None]:
         """Waits until no replica serves from its memory what was valid before."""
@@ -225,18 +238,21 @@ class TieredCache:
         return self._local.put(tenant, fill.key, entry)
 
     @contextmanager
-    def _marked(self, tenant: str, fills: Sequence[Fill]) -> Iterator[None]:
-        """Being stored: who looks for one of them meanwhile waits for that."""
+    def _marked(self, tenant: str, keys: Iterable[Key]) -> Iterator[None]:
+        """Being stored: who looks for one of them meanwhile waits for that, and for what holds a mark already."""
+        places = [place for place in ((tenant, key) for key in keys) if place not in self._storing]
         storing = asyncio.get_running_loop().create_future()
-        places = [(tenant, fill.key) for fill in fills]
         self._storing.update(dict.fromkeys(places, storing))
         try:
             yield
         finally:
             for place in places:
-                if self._storing.get(place) is storing:
-                    del self._storing[place]
+                del self._storing[place]
             storing.set_result(None)
+
+    async def _stored(self, place: tuple[str, Key]) -> None:
+        while (storing := self._storing.get(place)) is not None:
+            await asyncio.wait((storing,))
 
     async def _fly(self, holding: Holding, key: Key, beside: Key | None) -> Lookup:
         place = (holding.tenant, key, beside)

@@ -54,8 +54,7 @@ async def query(request: Request, runtime: AppRuntime, tenant: ReadTenant) -> Re
     control = {part.strip().lower() for part in request.headers.get("cache-control", "").split(",")}
     question = question_of(body, tenant, runtime.settings.retrieval, control)
     runtime.asked.note(question)
-    # the fast lane has asked the cache already
-    answer = await runtime.answering.answer(question, getattr(request.state, "looked_up", None))
+    answer = await runtime.answering.answer(question)
     request.state.facts["cache"] = answer.cache.status
     if answer.degraded:
         request.state.facts["degraded"] = answer.degraded

@@ -22,7 +22,7 @@ from ragkube_api.services.making import Attempt, Maker, Question, Work
 from ragkube_api.services.retrieval import Retrieval, Retrieved
 from ragkube_api.telemetry import Telemetry
 
-__all__ = ["Answer", "Answering", "Held", "LookedUp", "Question"]
+__all__ = ["Answer", "Answering", "Question", "Ready"]
 
 _MOST_REFRESHES: Final = 4
 # Values of this process that were found whole need not be checked at each hit; their parts are copies.
@@ -50,19 +50,6 @@ class Answer(NamedTuple):
         return answer_codec.render_fresh(
             entry, report, latency_ms=latency_ms, trace_id=trace_id, degraded=degraded, paid=self.paid
         )
-
-
-class LookedUp(NamedTuple):
-    """What the cache said about a question: the answer, or what ``Answering.answer`` goes on from.
-
-    What was stored after ``began`` (``time.monotonic``) it may not have seen.
-    """
-
-    question: Question
-    began: float
-    answer: Answer | None
-    lookup: Lookup | None = None
-    held: Held | None = None
 
 
 class Held(NamedTuple):
@@ -123,39 +110,29 @@ class Answering:
     def ask(self, question: Question, deliver: Callable[[Lookup], None]) -> bool:
         """Ask the shared level for what ``peek`` did not find; ``deliver`` is called once, later.
 
-        False when that takes waiting for somebody: then it is for ``look_up``.
+        False when that takes waiting for somebody: then it is for ``answer``.
         """
         attempt = self._maker.attempt(question)
         return self._cached and self._cache.ask(question.tenant, attempt.key, attempt.search, deliver)
 
     def found(self, question: Question, lookup: Lookup) -> Ready | None:
-        """What of it may be served as it is; nothing is counted yet. Else ``look_up`` goes on from it."""
+        """What of it may be served as it is; nothing is counted yet. Else ``answer`` goes on from it."""
         attempt, cached = self._maker.attempt(question), lookup.found
         entry = (
             None if cached is None or not cached.current else self._checked(cached.value, attempt.key.digest)
         )
         return None if cached is None or entry is None else Ready(attempt, Held(cached, entry))
 
-    async def look_up(
+    async def answer(
         self, question: Question, lookup: Lookup | None = None, *, ago_seconds: float = 0.0
-    ) -> LookedUp:
-        """A cached answer that may be served as it is, if there is one; a hit is counted, a miss is not yet.
+    ) -> Answer:
+        """Answer within the deadline; raises the errors of the ports it cannot do without.
 
         ``lookup`` is what the cache said of this question when it was asked, at most ``ago_seconds`` ago.
         """
         attempt = self._maker.attempt(question)
-        return await self._looked_up(attempt._replace(began=attempt.began - ago_seconds), lookup)
-
-    async def answer(self, question: Question, looked_up: LookedUp | None = None) -> Answer:
-        """Answer within the deadline; raises the errors of the ports it cannot do without.
-
-        ``looked_up`` spares a look-up, if it is of this question.
-        """
-        attempt = self._maker.attempt(question)
         async with deadline(self._timeout):
-            if looked_up is None or looked_up.question != question:
-                looked_up = await self._looked_up(attempt)
-            answer = looked_up.answer or await self._validated_or_made(attempt, looked_up)
+            answer = await self._answered(attempt._replace(began=attempt.began - ago_seconds), lookup)
         for reason in answer.degraded:
             self._telemetry.degraded.labels(reason).inc()
         return answer
@@ -177,17 +154,16 @@ class Answering:
         """End what runs in the background."""
         await self._refreshes.close()
 
-    async def _looked_up(self, attempt: Attempt, lookup: Lookup | None = None) -> LookedUp:
+    async def _answered(self, attempt: Attempt, lookup: Lookup | None) -> Answer:
         question = attempt.question
         if not self._cached or not question.write_cache:
-            return LookedUp(question, attempt.began, None)
+            return await self._validated_or_made(attempt, None, None)
         if lookup is None:
             lookup = await self._ask(attempt)
         held = self._held(attempt, lookup.found) if question.read_cache else None
-        current = held is not None and held.cached.current
-        if held is not None and current:
-            return LookedUp(question, attempt.began, self._hit(attempt, held, "fence"), lookup, held)
-        return LookedUp(question, attempt.began, await self._recalled(attempt), lookup, held)
+        if held is not None and held.cached.current:
+            return self._hit(attempt, held, "fence")
+        return await self._recalled(attempt) or await self._validated_or_made(attempt, lookup, held)
 
     async def _ask(self, attempt: Attempt) -> Lookup:
         question = attempt.question
@@ -209,13 +185,12 @@ class Answering:
         proposal = await self._proposals.recall(question.tenant, attempt.key, generate)
         return None if proposal is None else self._paraphrased(proposal)
 
-    async def _validated_or_made(self, attempt: Attempt, looked_up: LookedUp) -> Answer:
-        lookup, held = looked_up.lookup, looked_up.held
+    async def _validated_or_made(self, attempt: Attempt, lookup: Lookup | None, held: Held | None) -> Answer:
         away = lookup is not None and lookup.fence is None
         if away:
             self._telemetry.cache_errors.labels("unavailable").inc()
             self._telemetry.log.warning("cache_unavailable")
-        work = await self._maker.work(attempt._replace(began=looked_up.began), lookup)
+        work = await self._maker.work(attempt, lookup)
         missing = ("cache-unavailable",) if away else ()
         if held is not None and self._holds(held.entry, work.retrieved):
             await self._maker.restamp(work, *held)

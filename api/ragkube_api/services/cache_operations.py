@@ -61,6 +61,7 @@ class CacheOperations:
 
     async def statistics(self, tenant: str) -> Sequence[LevelStatistics]:
         """By level and kind; the level in the process is that of this replica."""
+        await self._cache.settled(tenant)
         return await self._cache.statistics(tenant)
 
     def replica(self) -> str:
@@ -70,6 +71,7 @@ class CacheOperations:
     async def answers(self, tenant: str, *, cursor: str | None, limit: int) -> AnswerPage:
         """Cached answers in the order of their time; raises ``InvalidRequestError`` for a cursor that is none."""
         since, seen = _opened(cursor)
+        await self._cache.settled(tenant)
         # Answers of the same moment may stand on both sides of the page's end.
         found = await self._cache.entries(tenant, since=since, limit=limit + len(seen) + 1)
         fresh = [note for note in found if note.key.digest not in seen]
@@ -92,6 +94,7 @@ class CacheOperations:
         cached = await self._cached(tenant, answer_id) if len(answer_id) > DIGEST_DIGITS else None
         if cached is not None and not str(cached.fields["id"]).startswith(answer_id):
             raise _unknown(answer_id)
+        await self._cache.settled(tenant)
         # even where none is found here: another replica may hold it in its memory
         if not await self._cache.disown(tenant, _key(answer_id)):
             raise _unknown(answer_id)
@@ -99,6 +102,7 @@ class CacheOperations:
 
     async def clear(self, tenant: str, selector: Selector, subject: str) -> int:
         """Drop what the selector names from every level of every replica."""
+        await self._cache.settled(tenant)
         removed = await self._cache.drop(tenant, selector)
         self._telemetry.log.info(
             "cache_cleared", tenant=tenant, by=subject, removed=removed, kind=selector.kind, tag=selector.tag,
@@ -142,6 +146,7 @@ class CacheOperations:
             answer = await self._answering.answer(question)
         except RagkubeError as error:
             return Warmed(question.text, "failed", error.code, error.message)
+        await self._cache.settled(question.tenant)  # every replica finds it
         if answer.degraded:
             return Warmed(
                 question.text, "uncacheable", answer.degraded[0], "Degraded answers are not cached."

@@ -150,7 +150,8 @@ class Maker:
 
         async def settle() -> None:
             if made and isinstance(made[0], Landed):
-                await self.keep(work, made[0])
+                async with self._cache.afterwards(tenant, work.attempt.key):
+                    await self.keep(work, made[0])
 
         tenant = work.attempt.question.tenant
         joined = time.perf_counter()
