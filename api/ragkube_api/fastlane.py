@@ -51,7 +51,6 @@ class FastLane:
     """Decides, looks up and renders; it reads nothing and sends nothing."""
 
     def __init__(self, runtime: Runtime, admission: Admission, visits: Visits) -> None:
-        self._telemetry = runtime.telemetry
         self._answering = runtime.answering
         self._asked = runtime.asked
         self._defaults = runtime.settings.retrieval
