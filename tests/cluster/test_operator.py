@@ -47,10 +47,10 @@ text = b"# Release train\\n\\nThe release train leaves every second Tuesday at n
 status, _ = call("PUT", "/v1/documents/train.md", text, "text/markdown")
 assert status == 201, status
 question = json.dumps({"question": "When does the release train leave?"}).encode()
-first, second = (call("POST", "/v1/query", question, "application/json")[1] for _ in range(2))
+first, _, third = (call("POST", "/v1/query", question, "application/json")[1] for _ in range(3))
 quote = first["citations"][0]
 stored = call("GET", "/v1/documents/train.md", None, "text/plain")[1]
-print(json.dumps({"answer": first["answer"], "citation": quote, "stored": stored, "cache": second["cache"]}))
+print(json.dumps({"answer": first["answer"], "citation": quote, "stored": stored, "cache": third["cache"]}))
 """
 
 

@@ -43,14 +43,14 @@ async def replicas(
 
 
 async def statuses(app: RunningApp, *questions: str) -> list[str]:
-    return [str((await app.ask(question))["cache"]["status"]) for question in questions]
+    return [str((await app.ask_and_store(question))["cache"]["status"]) for question in questions]
 
 
 async def warm_both(first: RunningApp, second: RunningApp) -> dict[str, Any]:
     """Both answers lie in Redis and in the memory of both replicas; the one about the moon."""
     for app in (first, second, second, first):
         await statuses(app, MOON, SUN)
-    moon: dict[str, Any] = await second.ask(MOON)
+    moon: dict[str, Any] = await second.ask_and_store(MOON)
     assert moon["cache"]["level"] == "l1"
     assert await statuses(first, MOON, SUN) == ["hit", "hit"]
     return moon
