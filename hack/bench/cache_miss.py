@@ -1,7 +1,7 @@
 """What a miss costs: looking up, claiming the computation, and storing.
 
-Above the bare pipeline, which is the application asked with ``Cache-Control: no-store``; and above a server without a
-cache, which like a miss spares the application for a plain question.
+Above the application asked with ``Cache-Control: no-store``; and, like for like, above a server without a cache, which as
+a miss does spares the application for a plain question.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def miss(cached: Server, bare: Server, questions: Sequence[bytes]) -> None:
     """Every question in all ways, over connections that are kept, each of them first in turns; none was asked before."""
     missed = Way("a miss", cached, {}, "miss")
     others = [
-        Way("the bare pipeline", cached, {"Cache-Control": "no-store"}, "bypass"),
+        Way("the application without the cache", cached, {"Cache-Control": "no-store"}, "bypass"),
         Way("a server without a cache", bare, {}, "bypass"),
     ]
     ways = deque([missed, *others])

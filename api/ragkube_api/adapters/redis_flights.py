@@ -115,9 +115,9 @@ class _Renewal:
         self._task = asyncio.create_task(self._run(), name="flight-lease")
 
     async def _run(self) -> None:
-        held = True
-        while held:
-            held = await self._renew()
+        while True:
+            if not await self._renew():
+                return
             await asyncio.sleep(self._seconds)
 
 

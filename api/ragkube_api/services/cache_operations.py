@@ -91,10 +91,10 @@ class CacheOperations:
 
     async def disown(self, tenant: str, answer_id: str, subject: str) -> None:
         """Remove the answer; the same text never comes back for its question. Raises ``NotFoundError``."""
+        await self._cache.settled(tenant)
         cached = await self._cached(tenant, answer_id) if len(answer_id) > DIGEST_DIGITS else None
         if cached is not None and not str(cached.fields["id"]).startswith(answer_id):
             raise _unknown(answer_id)
-        await self._cache.settled(tenant)
         # even where none is found here: another replica may hold it in its memory
         if not await self._cache.disown(tenant, _key(answer_id)):
             raise _unknown(answer_id)
