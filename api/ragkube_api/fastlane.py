@@ -47,6 +47,20 @@ Whole: TypeAlias = tuple[HeaderList, bytes]
 """A response with status 200: all its headers but the server's own, and its body."""
 
 
+class _Foresight:
+    """Whether the next look-up misses, as a saturating counter of two bits foresees it: two of the other kind change its mind."""
+
+    def __init__(self) -> None:
+        self._misses = 1
+
+    @property
+    def miss(self) -> bool:
+        return self._misses >= 2
+
+    def learn(self, *, missed: bool) -> None:
+        self._misses = min(3, self._misses + 1) if missed else max(0, self._misses - 1)
+
+
 class FastLane:
     """Decides, looks up and renders; it reads nothing and sends nothing."""
 
@@ -57,6 +71,12 @@ class FastLane:
         self._admission = admission
         self._visits = visits
         self._known = lru_cache(_MOST_KNOWN)(self._question)
+        self._foresight = _Foresight()
+
+    @property
+    def foresees_miss(self) -> bool:
+        """Whether what ``ask`` asks for will probably have to be made, judging by the last ones."""
+        return self._foresight.miss
 
     def now(self, visit: Visit, body: bytes) -> Whole | None:
         """The whole answer if this process has it and the client may have it; the visit has ended then.
@@ -94,6 +114,7 @@ class FastLane:
 
     def _told(self, visit: Visit, deliver: Callable[[Visit], None], lookup: Lookup) -> None:
         visit.lookup, visit.asking = lookup, False
+        self._foresight.learn(missed=lookup.found is None or not lookup.found.current)
         if visit.asked is not None and not visit.asked.done():  # whose request was given up waits no more
             visit.asked.set_result(None)
         deliver(visit)
@@ -114,10 +135,13 @@ class FastLane:
         """The whole answer, cached or made for it; raises what the client is to be told."""
         visit.route, visit.facts["tenant"] = QUERY_PATH, question.tenant
         self._asked.note(question)
+        vector = None
         if visit.asked is not None:
+            if self.foresees_miss:
+                vector = await self._answering.prepared(question)
             await visit.asked
         ago = visit.elapsed_ms / 1000 if visit.lookup else 0.0
-        answer = await self._answering.answer(question, visit.lookup, ago_seconds=ago)
+        answer = await self._answering.answer(question, visit.lookup, ago_seconds=ago, vector=vector)
         return self._response(visit, question, answer)
 
     def _admits(self, visit: Visit, identity: Identity) -> bool:

@@ -3,7 +3,8 @@
 A question whose head leaves nothing open is read whole before anything is made for it. If the lane has its answer, that
 is written at once; if the shared level has to be asked, when its reply comes: no scope, no task, no ASGI. Everything
 else goes the ordinary way of the server, a moment later: with its ``Visit`` when the lane has understood it, as if
-nothing had happened when it has not. A head that this connection has sent before, byte by byte, is not parsed again.
+nothing had happened when it has not. What will probably have to be made goes there while the shared level is asked.
+A head that this connection has sent before, byte by byte, is not parsed again.
 """
 
 from __future__ import annotations
@@ -111,7 +112,7 @@ class LaneHttp(BoundedHttp):
         body, alone = self._body, self._is_alone(visit)
         if self._answered(visit, body):
             self._forget()
-        elif alone and self._lane.ask(visit, self._told):
+        elif alone and self._asked(visit):
             self._forget()
             self._visit, self._waits = visit, True
         else:
@@ -141,7 +142,7 @@ class LaneHttp(BoundedHttp):
         if self._answered(visit, data[end:]):
             return True
         self._visit, self._came = visit, data
-        self._waits = self._lane.ask(visit, self._told)
+        self._waits = self._asked(visit)
         if not self._waits:
             self._hand_over()
         return True
@@ -184,6 +185,17 @@ class LaneHttp(BoundedHttp):
             self._at_once += 1
             self._write(whole)
         return whole is not None
+
+    def _asked(self, visit: Visit) -> bool:
+        """Whether the shared level is; it is sent first what it is asked, then what a miss takes is prepared."""
+        asked = self._lane.ask(visit, self._told)
+        if asked and self._lane.foresees_miss:
+            self.loop.call_soon(self._prepare, visit)
+        return asked
+
+    def _prepare(self, visit: Visit) -> None:
+        if self._waits and visit is self._visit:
+            self._hand_over()
 
     def _told(self, visit: Visit) -> None:
         """The shared level has replied: ``visit.lookup``."""

@@ -208,8 +208,8 @@ class Flights(Protocol):
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()``, and whether it was ours.
 
-        ``compute`` may begin before it is known that it will be ours, and is cancelled when it is not: whatever costs
-        something there waits for ``go_ahead.given()``.
+        ``compute`` may begin before it is known that it will be ours: whatever costs something there waits for
+        ``go_ahead.given()``, which raises ``CancelledError`` when it is not.
 
         ``settle`` runs after our ``compute()`` and leaves the result where those who come later look for it. Nobody here
         need wait for that; over all replicas the flight is over only then, so that nobody computes it again in between.

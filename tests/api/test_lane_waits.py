@@ -10,6 +10,7 @@ from unittest.mock import patch
 
 import pytest
 
+from ragkube_api.adapters.wordllama_embedder import WordllamaEmbedder
 from ragkube_api.domain import Lookup
 from support.lanes import Exchanged, Lane, Lanes, Sent, Shared, normal, question, response, until
 
@@ -57,9 +58,9 @@ class Talk:
         self.lane = lane
         self.held = held
 
-    async def begin(self) -> None:
+    async def begin(self, body: bytes = question()) -> None:
         self.reader, self.writer = await asyncio.open_connection(*self.lane.address[:2])
-        self.writer.write(Sent(question()).head() + question())
+        self.writer.write(Sent(body).head() + body)
         await self.held.asked.wait()
 
     async def another(self) -> None:
@@ -153,7 +154,7 @@ async def test_what_happens_while_redis_is_asked_is_treated_alike(
         async def exchange() -> Exchanged:
             talk = Talk(lane, held)
             await talk.begin()
-            assert bool(lane.state.tasks) is not without_task
+            assert bool(lane.state.tasks) is (lane is not lanes.asked)
             exchanged = await happens(talk)
             talk.writer.close()
             return exchanged
@@ -164,6 +165,7 @@ async def test_what_happens_while_redis_is_asked_is_treated_alike(
     await lanes.slow.send(Sent(question()))
     slow = await outcome(lanes.slow, without_task=False)
     assert await outcome(lanes.asked, without_task=True) == slow
+    assert await outcome(lanes.foreseen, without_task=True) == slow
     assert slow.metrics["rag_cache_hits_total[('kind', 'exact'), ('level', 'l1')]"] >= 1
 
 
@@ -181,6 +183,38 @@ async def test_the_reply_to_a_request_that_was_given_up_is_thrown_away(lanes: La
         held.gate.set()
         await held.replying
     assert lanes.asked.app._visits.busy == 0
+
+
+@pytest.mark.proves("C9")
+async def test_what_will_probably_have_to_be_made_is_prepared_while_redis_is_asked(lanes: Lanes) -> None:
+    async def embedded_before_the_reply(body: bytes) -> bool:
+        held, embedded = Held(lanes.runtime.answering._cache, without_task=True), []
+        embed = WordllamaEmbedder.embed
+
+        def noted(self: WordllamaEmbedder, texts: Any) -> Any:
+            embedded.append(held.gate.is_set())
+            return embed(self, texts)
+
+        with (
+            patch.object(lanes.runtime.answering, "_cache", held),
+            patch.object(WordllamaEmbedder, "embed", noted),
+        ):
+            talk = Talk(lanes.asked, held)
+            await talk.begin(body)
+            if lanes.asked.state.tasks:
+                await until(lambda: embedded)
+            await talk.responses(1)
+            talk.writer.close()
+        return False in embedded
+
+    async def asked(*bodies: bytes) -> None:
+        for body in bodies:
+            await lanes.asked.send(Sent(body))
+
+    await asked(*(question(question=f"How far away is star {number}?") for number in range(3)))
+    assert await embedded_before_the_reply(question(question="How far away is Venus?"))
+    await asked(*[question()] * 4)
+    assert not await embedded_before_the_reply(question(question="How far away is Mars?"))
 
 
 @pytest.mark.proves("C6")

@@ -222,16 +222,27 @@ class _Spy:
         self.hold: dict[str, asyncio.Event] = {}
         cache: Any = app.runtime.backends.cache
         self._client = cache._level._client
-        self._script = self._client.script
-        self._client.script = self
+        self._script, self._begin = self._client.script, self._client.begin
+        self._client.script, self._client.begin = self, self.begin
 
     async def __call__(self, script: Any, keys: list[str], arguments: list[Any]) -> Any:
         if script.sha in self.hold:
             await self.hold[script.sha].wait()
         reply = await self._script(script, keys, arguments)
+        self._replied(script)
+        return reply
+
+    def begin(self, script: Any, keys: list[str], arguments: list[Any], deliver: Any) -> bool:
+        def told(reply: Any) -> None:
+            self._replied(script)
+            deliver(reply)
+
+        begun: bool = self._begin(script, keys, arguments, told)
+        return begun
+
+    def _replied(self, script: Any) -> None:
         if script.sha in _OF_A_QUESTION:
             self.waited_for.append(script.sha)
-        return reply
 
 
 async def _is_stored(app: RunningApp) -> bool:
@@ -251,7 +262,7 @@ async def _found(app: RunningApp, text: str) -> Any:
 
 async def _is_quiet(app: RunningApp) -> bool:
     flights: Any = app.runtime.backends.flights
-    return not flights._tasks
+    return not (flights._tasks or flights._flights)
 
 
 async def _joined(app: RunningApp) -> bool:

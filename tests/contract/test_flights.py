@@ -198,7 +198,7 @@ async def test_so_many_that_are_being_stored_make_the_next_one_wait(
     for number in range(3):
         await shared[0].once("acme", f"q{number}", Work().at_once, settle=settle)
     fourth = asyncio.create_task(shared[0].once("acme", "q", Work().at_once, settle=settle))
-    while len(shared[0]._settling) < 4:  # noqa: ASYNC110  it is being stored
+    while shared[0]._settling < 4:  # noqa: ASYNC110  it is being stored
         await asyncio.sleep(0.01)
     assert not fourth.done()
     may_store.set()
@@ -272,6 +272,58 @@ async def test_a_computation_that_nobody_waits_for_is_ended(replicas: list[Fligh
 
 @pytest.mark.component("redis")
 @pytest.mark.proves("C6")
+async def test_who_is_still_preparing_when_another_leads_does_not_begin(shared: list[RedisFlights]) -> None:
+    work, prepared, begun = Work(), asyncio.Event(), []
+
+    async def late() -> bytes:
+        await prepared.wait()
+        await go_ahead.given()
+        begun.append(1)
+        return b"late"
+
+    leader = ask(shared[0], work)
+    await work.started.wait()
+    other = ask(shared[1], late)
+    await _until_field(shared[0], "waited")
+    await asyncio.sleep(0.05)  # let it hear that; when it does not, the test proves less, not wrong
+    prepared.set()
+    await asyncio.sleep(0.05)
+    work.may_end.set()
+    assert await leader == (work.result, True)
+    assert await other == (work.result, False)
+    assert not begun
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
+async def test_who_leaves_before_redis_says_that_it_is_his_keeps_nobody_waiting(
+    shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin, replies = shared[0]._client.begin, []
+
+    def late(script: Script, keys: list[str], arguments: Any, deliver: Callable[[Any], None]) -> bool:
+        return begin(script, keys, arguments, lambda reply: replies.append((deliver, reply)))
+
+    await shared[0].once("acme", "another", Work().at_once)  # connects
+    with monkeypatch.context() as slow:
+        slow.setattr(shared[0]._client, "begin", late)
+        leaving = ask(shared[0], Work())
+        async with asyncio.timeout(PATIENCE):
+            while not replies:  # noqa: ASYNC110  only Redis knows
+                await asyncio.sleep(0.01)
+    leaving.cancel()
+    await asyncio.wait([leaving])
+    work = Work()
+    deliver, reply = replies[0]
+    assert reply == [b"lead"]
+    deliver(reply)
+    monkeypatch.setattr("ragkube_api.adapters.redis_flights._LONGEST_PAUSE", 0.01)
+    async with asyncio.timeout(LEASE / 2):
+        assert await shared[1].once("acme", "q", work.at_once) == (work.result, True)
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
 async def test_a_leader_that_dies_is_replaced_by_one_of_those_who_wait(
     shared: list[RedisFlights],
 ) -> None:
@@ -336,6 +388,7 @@ async def test_without_redis_only_one_in_a_while_waits_for_it(
 
     with monkeypatch.context() as away:
         away.setattr(shared[0]._client, "script", silent)
+        away.setattr(shared[0]._client, "begin", _no_connection)
         for number in range(50):
             assert await shared[0].once("acme", f"q{number}", Work(b"1").at_once) == (b"1", True)
         assert len(asked) < 50
@@ -359,6 +412,7 @@ async def test_a_leader_whose_claim_was_sent_twice_does_not_wait_for_itself(
         return reply
 
     monkeypatch.setattr(shared[0]._client, "script", twice)
+    monkeypatch.setattr(shared[0]._client, "begin", _no_connection)
     assert await shared[0].once("acme", "q", Work(b"1").at_once) == (b"1", True)
     assert replies == [b"lead"]
 
@@ -371,7 +425,7 @@ async def test_a_tenant_s_flights_are_keys_of_its_own(shared: list[RedisFlights]
 
 async def _handed_on(flights: Flights) -> None:
     """Until its results are there for the others, and a moment more: their time is counted in milliseconds."""
-    while getattr(flights, "_tasks", None):  # noqa: ASYNC110  only it knows
+    while getattr(flights, "_tasks", None) or getattr(flights, "_flights", None):  # noqa: ASYNC110  only it knows
         await asyncio.sleep(0.01)
     await asyncio.sleep(0.01)
 
@@ -401,3 +455,8 @@ def _kill(flights: RedisFlights) -> None:
         return 0
 
     setattr(flights._client, "script", gone)  # noqa: B010
+
+
+def _no_connection(*_: object) -> bool:
+    """Nothing can be sent without waiting."""
+    return False

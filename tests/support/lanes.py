@@ -100,9 +100,17 @@ class Lane:
     """A server of its own over the shared runtime, and what it was seen to do.
 
     ``fast``: with the lane in its protocol. ``below``: nothing is found in the process, all in the level below.
+    ``foresees``: it takes every look-up for a miss.
     """
 
-    def __init__(self, runtime: Runtime, *, fast: bool, below: Callable[[Any], Any] | None = None) -> None:
+    def __init__(
+        self,
+        runtime: Runtime,
+        *,
+        fast: bool,
+        below: Callable[[Any], Any] | None = None,
+        foresees: bool = False,
+    ) -> None:
         self.runtime = runtime
         self.below = below
         self.app: Gateway = create_app(runtime)
@@ -110,6 +118,8 @@ class Lane:
         self.state = ServerState()
         self.state.default_headers = [(b"date", b"today")]
         assert self.app.lane is not None
+        if foresees:
+            self.app.lane._foresight = Foresees()  # type: ignore[assignment]
         protocol = partial(LaneHttp, lane=self.app.lane, telemetry=runtime.telemetry) if fast else BoundedHttp
         self.config = serving.configured(self.app, protocol, runtime.settings.server)
         inner = self.app._app
@@ -252,7 +262,8 @@ class Lanes:
         self.runtime = runtime
         self.slow, self.shared = Lane(runtime, fast=False), Lane(runtime, fast=True, below=Shared)
         self.fast, self.asked = Lane(runtime, fast=True), Lane(runtime, fast=True, below=Asked)
-        self.all = (self.slow, self.shared, self.asked, self.fast)
+        self.foreseen = Lane(runtime, fast=True, below=Asked, foresees=True)
+        self.all = (self.slow, self.shared, self.asked, self.foreseen, self.fast)
 
     async def same(self, sent: Sent) -> Outcome:
         """The outcome, which must be one and the same. Each way goes twice: the first may find nothing cached."""
@@ -307,6 +318,15 @@ async def opened(folder: Path, stack: AsyncExitStack, **parts: Any) -> Lanes:
 
 def question(**fields: Any) -> bytes:
     return json.dumps({"question": QUESTION, **fields}).encode()
+
+
+class Foresees:
+    """Nothing but misses."""
+
+    miss = True
+
+    def learn(self, *, missed: bool) -> None:
+        """Nothing."""
 
 
 class Shared(Away):

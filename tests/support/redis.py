@@ -78,6 +78,11 @@ class RedisServers:
         for shard in range(SHARDS):
             primary = self.call(shard, "CLUSTER", "MYID")
             self.call(SHARDS + shard, "CLUSTER", "REPLICATE", primary)
+            # which is told later than its data
+            wait_for(
+                "the primary knows its replica",
+                partial(self.call, shard, "CLUSTER", "REPLICAS", primary),
+            )
         self.wait_until_whole()
 
     def wait_until_whole(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -24,9 +25,15 @@ class _Finished:
 class MemoryFlights:
     """``Flights`` for a process that shares nothing with others."""
 
-    def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+        abandon: Callable[[asyncio.Task[None]], object] = asyncio.Task.cancel,
+    ) -> None:
+        """``abandon`` is given a computation that nobody waits for any more."""
         self._clock = clock
-        self._running: Coalescer[bytes] = Coalescer()
+        self._running: Coalescer[bytes] = Coalescer(abandon)
         self._finished: Bounded[tuple[str, str], _Finished] = Bounded(
             most=_MOST_KEPT, most_bytes=_MOST_KEPT_BYTES, weigh=lambda finished: len(finished.result)
         )
@@ -38,9 +45,10 @@ class MemoryFlights:
         compute: Callable[[], Awaitable[bytes]],
         *,
         settle: Callable[[], Awaitable[None]] | None = None,
+        behind: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
     ) -> tuple[bytes, bool]:
-        """The result of one ``compute()`` at a time, and whether it was ours."""
+        """The result of one ``compute()`` at a time, and whether it was ours; ``behind`` runs when all have it."""
         key = (tenant, flight)
         finished = self._finished.get(key)
         if finished is not None and self._clock() - finished.moment <= min(looked_seconds, KEPT_SECONDS):
@@ -53,7 +61,7 @@ class MemoryFlights:
             self._keep(key, result)
             return result
 
-        return await self._running.run(key, kept)
+        return await self._running.run(key, kept, behind=behind)
 
     def _keep(self, key: tuple[str, str], result: bytes) -> None:
         now = self._clock()

@@ -15,8 +15,9 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable
-from typing import Any, Final, NamedTuple
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from typing import Any, Final, cast
 
 import structlog
 
@@ -24,6 +25,7 @@ from ragkube_api import go_ahead
 from ragkube_api.adapters.memory_flights import KEPT_SECONDS, MemoryFlights
 from ragkube_api.adapters.redis_client import RedisClient, Script
 from ragkube_api.adapters.redis_keys import slot_tag
+from ragkube_api.adapters.resp_connection import Word
 from ragkube_api.errors import CacheUnavailableError
 
 log = structlog.get_logger(__name__)
@@ -90,11 +92,6 @@ return 1
 )
 
 
-class _Work(NamedTuple):
-    compute: Callable[[], Awaitable[bytes]]
-    settle: Callable[[], Awaitable[None]]
-
-
 class _Renewal:
     """Renews a lease every so often until it is lost; most flights are over before the first time."""
 
@@ -121,6 +118,32 @@ class _Renewal:
             await asyncio.sleep(self._seconds)
 
 
+class _Flight:
+    """One computation that is wanted here, and what Redis says of it.
+
+    ``go`` is done when it is ours, and cancelled when it is not. With Redis away it is ours without a lease to renew.
+    """
+
+    __slots__ = ("began", "compute", "go", "key", "renewal", "reply", "result", "settle", "token")
+
+    def __init__(
+        self,
+        key: str,
+        compute: Callable[[], Awaitable[bytes]],
+        settle: Callable[[], Awaitable[None]],
+        began: float,
+    ) -> None:
+        self.key = key
+        self.compute = compute
+        self.settle = settle
+        self.began = began
+        self.token = secrets.token_hex(16)
+        self.go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.reply: Sequence[Any] = ()
+        self.renewal: _Renewal | None = None
+        self.result: bytes | None = None
+
+
 class RedisFlights:
     """``Flights`` over all replicas of one Redis Cluster."""
 
@@ -128,10 +151,11 @@ class RedisFlights:
         self._client = client
         self._prefix = prefix
         self._lease = lease_seconds
-        self._local = MemoryFlights()
+        self._local = MemoryFlights(abandon=self._abandoned)
+        self._flights: dict[asyncio.Task[Any], _Flight] = {}
         self._tasks: set[asyncio.Task[Any]] = set()
         self._away: dict[str, float] = {}
-        self._settling: set[asyncio.Task[Any]] = set()
+        self._settling = 0
 
     async def once(
         self,
@@ -143,134 +167,165 @@ class RedisFlights:
         looked_seconds: float = 0.0,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()`` over all replicas, and whether it was ours."""
-        ours = False
-        work = _Work(compute, settle or _nothing)
         began = time.monotonic() - looked_seconds
-
-        async def shared() -> bytes:
-            nonlocal ours
-            result, ours = await self._shared(self._key(tenant, flight), work, began)
-            return result
-
-        result, led = await self._local.once(tenant, flight, shared, looked_seconds=looked_seconds)
-        return result, led and ours
+        wanted = _Flight(self._key(tenant, flight), compute, settle or _nothing, began)
+        result, led = await self._local.once(
+            tenant, flight, partial(self._shared, wanted), behind=partial(self._landed, wanted),
+            looked_seconds=looked_seconds,
+        )  # fmt: skip
+        return result, led and wanted.result is not None
 
     async def close(self) -> None:
         """Give results that are on their way a last moment; end what is computed for others."""
-        if self._tasks:
-            _, late = await asyncio.wait(self._tasks, timeout=1)
+        tasks = {*self._tasks, *self._flights}
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=1)
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
 
-    async def _shared(self, key: str, work: _Work, began: float) -> tuple[bytes, bool]:
-        token = secrets.token_hex(16)
-        pause = _FIRST_PAUSE
-        go, leading = self._begin(key, token, work)
+    async def _shared(self, flight: _Flight) -> bytes:
+        """In the flight's own task, in which ``_landed`` follows."""
+        pause, task = _FIRST_PAUSE, _this_task()
+        self._flights[task] = flight
+        task.add_done_callback(self._flights.pop)
+        # It is prepared meanwhile: while that waits for a file or a thread the claim is sent.
+        asyncio.get_running_loop().call_soon(self._claim, flight)
         try:
             while True:
-                looked = int((time.monotonic() - began) * 1000)
-                reply = await self._claim(key, token, min(looked, _KEPT))
-                match bytes(reply[0]):
-                    case b"done":
-                        return bytes(reply[1]), False
-                    case b"lead":
-                        if leading.cancelling():
-                            go, leading = self._begin(key, token, work)
-                        go.set_result(None)
-                        return await self._led(key, token, leading), True
-                leading.cancel()  # who waits prepares nothing more
-                await asyncio.sleep(min(pause, max(0.001, int(reply[1]) / 1000)))
+                result = await self._computed(flight)
+                if result is not None:
+                    return result
+                word, *more = flight.reply
+                if word == b"done":
+                    return bytes(more[0])
+                await asyncio.sleep(min(pause, max(0.001, int(more[0]) / 1000)))
                 pause = min(1.5 * pause, _LONGEST_PAUSE)
-        except CacheUnavailableError:
-            leading.cancel()
-            result = await work.compute()
-            await work.settle()
-            return result, True
+                flight.go = asyncio.get_running_loop().create_future()
+                self._claim(flight)
+                await asyncio.wait((flight.go,))  # who has waited prepares nothing
         finally:
-            if not go.done():
-                leading.cancel()
+            flight.go.cancel()
 
-    def _begin(self, key: str, token: str, work: _Work) -> tuple[asyncio.Future[None], asyncio.Task[bytes]]:
-        """Prepare it while the claim is on its way; the future is the go-ahead."""
-        go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        # in a task of its own: the others may need it when nobody here does
-        return go, self._start(self._computed(key, token, work, go))
+    def _claim(self, flight: _Flight) -> None:
+        """Send it; who asks where somebody has waited for Redis in vain just now computes alone."""
+        if flight.go.done():
+            return  # nobody is here any more
+        if not self._asks(flight.key):
+            flight.go.set_result(None)
+            return
+        looked = min(int((time.monotonic() - flight.began) * 1000), _KEPT)
+        arguments: list[Word] = [flight.token, self._milliseconds, looked, _KEPT]
+        if not self._client.begin(CLAIM, [flight.key], arguments, partial(self._claimed, flight)):
+            self._start(self._insisted(flight, arguments))
 
-    async def _claim(self, key: str, token: str, looked: int) -> Any:
-        """Raises ``CacheUnavailableError``; at once where somebody has waited for this tenant's slot in vain just now."""
-        tenant = key.rpartition(":flight:")[0]
-        now = time.monotonic()
+    async def _insisted(self, flight: _Flight, arguments: Sequence[Word]) -> None:
+        try:
+            reply = await self._client.script(CLAIM, [flight.key], arguments)
+        except CacheUnavailableError as error:
+            reply = error
+        self._claimed(flight, reply)
+
+    def _claimed(self, flight: _Flight, reply: Any) -> None:
+        away = isinstance(reply, CacheUnavailableError)
+        self._note(flight.key, away=away)
+        if not away and reply[0] != b"lead":
+            flight.reply = reply
+            flight.go.cancel()
+        elif not flight.go.done():
+            if not away:
+                flight.renewal = _Renewal(self._lease / 4, lambda: self._renew(flight))
+            flight.go.set_result(None)
+        elif not away:  # nobody is here any more
+            self._start(self._release(flight, 0))
+
+    def _asks(self, key: str) -> bool:
+        """Not where Redis was away a moment ago; after that one asks for all of the tenant."""
+        tenant, now = _tenant_of(key), time.monotonic()
         if tenant in self._away:
             if now < self._away[tenant]:
-                raise CacheUnavailableError("The cache does not answer.", retry_after=2)
-            self._away[tenant] = now + _AWAY_SECONDS  # one asks for all
-        try:
-            reply = await self._client.script(CLAIM, [key], [token, self._milliseconds, looked, _KEPT])
-        except CacheUnavailableError:
+                return False
+            self._away[tenant] = now + _AWAY_SECONDS
+        return True
+
+    def _note(self, key: str, *, away: bool) -> None:
+        tenant = _tenant_of(key)
+        if away:
             now = time.monotonic()
             self._away = {name: until for name, until in self._away.items() if until > now}
             self._away[tenant] = now + _AWAY_SECONDS
-            raise
-        self._away.pop(tenant, None)
-        return reply
+        else:
+            self._away.pop(tenant, None)
 
-    async def _led(self, key: str, token: str, leading: asyncio.Task[bytes]) -> bytes:
+    async def _computed(self, flight: _Flight) -> bytes | None:
+        """None when somebody else computes it, or has."""
+        if flight.go.cancelled():
+            return None
         try:
-            return await asyncio.shield(leading)
-        except asyncio.CancelledError:
-            if not leading.done():
-                self._start(self._end_if_alone(key, token, leading))
+            result = await _prepared(flight)
+        except BaseException as error:
+            if _is_refusal(error, flight.go):
+                return None
+            if flight.renewal is not None:
+                flight.renewal.cancel()
+                self._start(self._release(flight, 0))  # who waits need not wait for the lease
             raise
-
-    async def _computed(self, key: str, token: str, work: _Work, go: asyncio.Future[None]) -> bytes:
-        await asyncio.sleep(0)  # first the claim is sent
-        renewal = _Renewal(self._lease / 4, lambda: self._renew(key, token))
-        try:
-            result = await _prepared(work, go)
-        except BaseException:
-            renewal.cancel()
-            if go.done():
-                self._start(self._release(key, token, 0))  # who waits need not wait for the lease
-            raise
-        settling = asyncio.create_task(self._settled(key, token, work, result, renewal))
-        for kept in (self._settling, self._tasks):
-            kept.add(settling)
-            settling.add_done_callback(kept.discard)
-        if len(self._settling) > MOST_SETTLING:
-            await asyncio.shield(settling)
+        flight.result = result
+        if self._settling >= MOST_SETTLING:
+            await self._settle(flight)
         return result
 
-    async def _settled(self, key: str, token: str, work: _Work, result: bytes, renewal: _Renewal) -> None:
-        """Handed on only when it lies where the next one looks for it: until then they wait here."""
-        try:
-            await work.settle()
-        finally:
-            renewal.cancel()
-            await self._finish(key, token, result)
+    async def _landed(self, flight: _Flight) -> None:
+        """Everybody here has it."""
+        if flight.result is not None:
+            await self._settle(flight)
 
-    async def _renew(self, key: str, token: str) -> bool:
+    async def _settle(self, flight: _Flight) -> None:
+        """Once. Handed on only when it lies where the next one looks for it: until then they wait here."""
+        settle, flight.settle = flight.settle, _nothing
+        self._settling += 1
         try:
-            return bool(await self._client.script(RENEW, [key], [token, self._milliseconds, _KEPT]))
+            await settle()
+        finally:
+            self._settling -= 1
+            renewal, flight.renewal = flight.renewal, None
+            if renewal is not None:
+                renewal.cancel()
+                await self._finish(flight, flight.result or b"")
+
+    async def _renew(self, flight: _Flight) -> bool:
+        try:
+            return bool(
+                await self._client.script(RENEW, [flight.key], [flight.token, self._milliseconds, _KEPT])
+            )
         except CacheUnavailableError:
             return True  # for all we know
 
-    async def _finish(self, key: str, token: str, result: bytes) -> None:
+    async def _finish(self, flight: _Flight, result: bytes) -> None:
         try:
-            await self._client.script(FINISH, [key], [token, _KEPT, result])
+            await self._client.script(FINISH, [flight.key], [flight.token, _KEPT, result])
         except CacheUnavailableError:
             log.debug("redis.away", detail="a flight's result was not handed on")
 
-    async def _release(self, key: str, token: str, waiting_seconds: float) -> bool:
+    async def _release(self, flight: _Flight, waiting_seconds: float) -> bool:
         """Whether nobody waits any more; then the flight is over."""
+        arguments: list[Word] = [flight.token, int(waiting_seconds * 1000) - 1]
         try:
-            reply = await self._client.script(RELEASE, [key], [token, int(waiting_seconds * 1000) - 1])
+            reply = await self._client.script(RELEASE, [flight.key], arguments)
         except CacheUnavailableError:
             return True
         return bool(reply)
 
-    async def _end_if_alone(self, key: str, token: str, leading: asyncio.Task[bytes]) -> None:
-        if await self._release(key, token, _STILL_WAITING_SECONDS):
+    def _abandoned(self, task: asyncio.Task[None]) -> None:
+        """Nobody here waits for it; those of other processes may."""
+        flight = self._flights.get(task)
+        if flight is None or (flight.renewal is None and flight.result is None):
+            task.cancel()
+        elif flight.result is None:
+            self._start(self._end_if_alone(flight, task))
+
+    async def _end_if_alone(self, flight: _Flight, leading: asyncio.Task[None]) -> None:
+        if await self._release(flight, _STILL_WAITING_SECONDS):
             leading.cancel()
 
     def _start(self, work: Any) -> asyncio.Task[Any]:
@@ -297,11 +352,25 @@ async def _nothing() -> None:
     """Nothing to settle."""
 
 
-async def _prepared(work: _Work, go: asyncio.Future[None]) -> bytes:
+def _this_task() -> asyncio.Task[Any]:
+    return cast("asyncio.Task[Any]", asyncio.current_task())
+
+
+def _tenant_of(key: str) -> str:
+    return key.rpartition(":flight:")[0]
+
+
+def _is_refusal(error: BaseException, go: asyncio.Future[None]) -> bool:
+    """Whether it was only the go-ahead that was cancelled."""
+    return isinstance(error, asyncio.CancelledError) and go.cancelled() and not _this_task().cancelling()
+
+
+async def _prepared(flight: _Flight) -> bytes:
     """The result, or what went wrong, not before the go-ahead."""
+    go = flight.go
+    go_ahead.awaits(go)
     try:
-        with go_ahead.awaiting(go):
-            result = await work.compute()
+        result = await flight.compute()
     except Exception:
         await asyncio.shield(go)
         raise

@@ -11,7 +11,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 
 from ragkube_api.errors import MalformedBodyError
-from ragkube_api.services.deadline import deadline
+from ragkube_api.services.deadline import Deadline
 
 _MAX_HEADER_BYTES: Final = 16 * 1024
 
@@ -88,7 +88,7 @@ async def parts(request: Request, limit: int, seconds: float) -> AsyncIterator[P
     parser = _parser(request, collector)
     stream = request.stream().__aiter__()
     while True:
-        async with deadline(seconds):
+        async with Deadline(seconds):
             piece = await anext(stream, None)
         if piece is None:
             break

@@ -10,7 +10,7 @@ from fastapi import Depends, Request
 from ragkube_api.context import Runtime
 from ragkube_api.domain import Identity
 from ragkube_api.errors import FieldProblem, ForbiddenError, InvalidRequestError, RagkubeError
-from ragkube_api.services.deadline import deadline
+from ragkube_api.services.deadline import Deadline
 
 TENANT_HEADER: Final = "X-Ragkube-Tenant"
 _TENANT = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -77,7 +77,7 @@ async def read_body(request: Request, limit: int, too_large: RagkubeError, secon
     if declared.isdecimal() and int(declared) > limit:
         raise too_large
     body = bytearray()
-    async with deadline(seconds):
+    async with Deadline(seconds):
         async for piece in request.stream():
             body += piece
             if len(body) > limit:

@@ -17,7 +17,8 @@ from ragkube_api.ports import FencedCache, Proposals
 from ragkube_api.services import answer_codec, freshness
 from ragkube_api.services.answer_codec import CacheReport, Entry
 from ragkube_api.services.background import Background
-from ragkube_api.services.deadline import deadline
+from ragkube_api.services.deadline import Deadline
+from ragkube_api.services.embeddings import Found
 from ragkube_api.services.making import Attempt, Maker, Question, Work
 from ragkube_api.services.retrieval import Retrieval, Retrieved
 from ragkube_api.telemetry import Telemetry
@@ -123,16 +124,27 @@ class Answering:
         )
         return None if cached is None or entry is None else Ready(attempt, Held(cached, entry))
 
+    async def prepared(self, question: Question) -> Found | None:
+        """What can be made for an answer before it is known whether one is cached, if it costs next to nothing."""
+        attempt = self._maker.attempt(question)
+        return await self.retrieval.prepared(question.tenant, attempt.text)
+
     async def answer(
-        self, question: Question, lookup: Lookup | None = None, *, ago_seconds: float = 0.0
+        self,
+        question: Question,
+        lookup: Lookup | None = None,
+        *,
+        ago_seconds: float = 0.0,
+        vector: Found | None = None,
     ) -> Answer:
         """Answer within the deadline; raises the errors of the ports it cannot do without.
 
-        ``lookup`` is what the cache said of this question when it was asked, at most ``ago_seconds`` ago.
+        ``lookup`` is what the cache said of this question when it was asked, at most ``ago_seconds`` ago. ``vector`` is
+        what ``prepared`` made of it.
         """
-        attempt = self._maker.attempt(question)
-        async with deadline(self._timeout):
-            answer = await self._answered(attempt._replace(began=attempt.began - ago_seconds), lookup)
+        attempt = self._maker.attempt(question, ago_seconds=ago_seconds, vector=vector)
+        async with Deadline(self._timeout):
+            answer = await self._answered(attempt, lookup)
         for reason in answer.degraded:
             self._telemetry.degraded.labels(reason).inc()
         return answer
@@ -296,7 +308,7 @@ class Answering:
     async def _refresh(self, question: Question, old: Entry) -> None:
         attempt = self._maker.attempt(question)
         try:
-            async with deadline(self._timeout):
+            async with Deadline(self._timeout):
                 lookup = await self._cache.lookup(question.tenant, attempt.search)
                 work = await self._maker.work(attempt, Lookup(lookup.fence, None, lookup.found))
                 if lookup.fence is None or work.retrieved.degraded:

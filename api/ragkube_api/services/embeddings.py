@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import numpy as np
 
@@ -11,6 +11,13 @@ from ragkube_api.ports import Embedder, ValueCache
 from ragkube_api.services.answer_keys import embedding_digest
 from ragkube_api.services.sealed import seal, unseal
 from ragkube_api.telemetry import Telemetry
+
+
+class Found(NamedTuple):
+    """A question's vector, shape (dimensions,), and where it came from: a level, or the embedder with or without having looked there."""
+
+    vector: Vectors
+    origin: Literal["l1", "redis", "missed", "made"]
 
 
 class QuestionVectors:
@@ -31,6 +38,7 @@ class QuestionVectors:
             ("redis", shared),
         )
         self._levels = [(name, level) for name, level in levels if level is not None]
+        self._at_once = shared is None
         self._ttl = ttl_seconds
         self._telemetry = telemetry
 
@@ -40,31 +48,41 @@ class QuestionVectors:
         return self._embedder.name
 
     @property
+    def at_once(self) -> bool:
+        """Whether the embedder is so near that nobody else is asked."""
+        return self._at_once
+
+    @property
     def none(self) -> Vectors:
         """What stands for a vector that cannot be had."""
         return np.zeros(self._embedder.dimensions, dtype=np.float32)
 
-    async def of(self, tenant: str, text: str, *, read: bool = True, write: bool = True) -> Vectors:
-        """Shape (dimensions,); ``read`` and ``write`` allow the cache. Raises ``EmbedderUnavailableError``."""
+    async def find(self, tenant: str, text: str, *, read: bool = True, write: bool = True) -> Found:
+        """``read`` and ``write`` allow the cache; nothing is counted yet. Raises ``EmbedderUnavailableError``."""
         digest = embedding_digest(text, self._embedder.name)
-        found = await self._cached(tenant, digest) if read else None
+        found = await self._cached(tenant, digest) if read and self._levels else None
         if found is not None:
             return found
         vector = await self._embedder.embed_query(text)
         if write:
             await self._keep(tenant, digest, vector, len(self._levels))
-        return vector
+        return Found(vector, "missed" if read and self._levels else "made")
 
-    async def _cached(self, tenant: str, digest: str) -> Vectors | None:
+    def use(self, found: Found) -> Vectors:
+        """Its vector: now it counts where it came from."""
+        if found.origin == "missed":
+            self._telemetry.cache_misses.labels("embedding").inc()
+        elif found.origin != "made":
+            self._telemetry.cache_hits.labels(found.origin, "embedding").inc()
+        return found.vector
+
+    async def _cached(self, tenant: str, digest: str) -> Found | None:
         for number, (name, level) in enumerate(self._levels):
             value = await level.get(tenant, digest)
             vector = None if value is None else self._decoded(value, digest)
             if vector is not None:
-                self._telemetry.cache_hits.labels(name, "embedding").inc()
                 await self._keep(tenant, digest, vector, number)
-                return vector
-        if self._levels:
-            self._telemetry.cache_misses.labels("embedding").inc()
+                return Found(vector, name)
         return None
 
     async def _keep(self, tenant: str, digest: str, vector: Vectors, levels: int) -> None:

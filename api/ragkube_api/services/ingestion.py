@@ -26,7 +26,7 @@ from ragkube_api.errors import (
     NotFoundError,
 )
 from ragkube_api.ports import Embedder, FencedCache, VectorStore
-from ragkube_api.services.deadline import deadline
+from ragkube_api.services.deadline import Deadline
 from ragkube_api.telemetry import Telemetry
 from ragkube_api.text import REVISION, chunking, parsing
 
@@ -145,7 +145,7 @@ class Ingestion:
                 self._check_owner(existing, upload.source)
                 if existing.fingerprint == fingerprint:
                     return Stored(existing, "unchanged")
-            async with deadline(self._timeout):
+            async with Deadline(self._timeout):
                 write = await self._prepare(upload, fingerprint, existing)
             await self._unbroken(self._commit(write))
         document = write.document

@@ -16,7 +16,8 @@ from ragkube_api.errors import RagkubeError
 from ragkube_api.ports import FencedCache, Flights
 from ragkube_api.services import answer_codec, answer_keys, evidence, flight_results
 from ragkube_api.services.answer_codec import Entry
-from ragkube_api.services.deadline import deadline
+from ragkube_api.services.deadline import Deadline
+from ragkube_api.services.embeddings import Found
 from ragkube_api.services.flight_results import Landed
 from ragkube_api.services.retrieval import Retrieval, Retrieved, Wanted
 from ragkube_api.services.tags import tags_of
@@ -53,7 +54,7 @@ class CachePolicy:
 
 
 class Attempt(NamedTuple):
-    """One question on its way. ``key`` is its answer's, ``search`` its passages'."""
+    """One question on its way. ``key`` is its answer's, ``search`` its passages'; ``vector`` is there if it was prepared."""
 
     question: Question
     text: str
@@ -61,6 +62,7 @@ class Attempt(NamedTuple):
     key: Key
     search: Key
     began: float
+    vector: Found | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,14 +106,16 @@ class Maker:
         self._telemetry = telemetry
         self._unfiltered = lru_cache(_MOST_KNOWN_KEYS)(self._keys)
 
-    def attempt(self, question: Question) -> Attempt:
+    def attempt(
+        self, question: Question, *, ago_seconds: float = 0.0, vector: Found | None = None
+    ) -> Attempt:
         """The question ready to be answered; raises ``InvalidRequestError`` for a model that is not allowed."""
         model, filters = self._writer.model(question.model), question.filters
         if filters or len(question.text) > _KNOWN_CHARACTERS:
             text, key, search = self._keys(question.text, question.k, question.alpha, model, filters)
         else:
             text, key, search = self._unfiltered(question.text, question.k, question.alpha, model)
-        return Attempt(question, text, model, key, search, time.monotonic())
+        return Attempt(question, text, model, key, search, time.monotonic() - ago_seconds, vector)
 
     def _keys(
         self, question: str, k: int, alpha: float, model: str | None, filters: Filters = MappingProxyType({})
@@ -130,6 +134,7 @@ class Maker:
             question.tenant, attempt.text, question.k, question.alpha, question.filters,
             read=lookup is not None and question.read_cache, write=lookup is not None,
             fence=lookup.fence if lookup else None, cached=lookup.beside if lookup else None,
+            vector=attempt.vector,
         )  # fmt: skip
         return Work(attempt, wanted, await self.retrieval.passages(wanted))
 
@@ -140,7 +145,7 @@ class Maker:
         async def compute() -> bytes:
             made.clear()  # of what was prepared in vain
             try:
-                async with deadline(self._timeout):
+                async with Deadline(self._timeout):
                     landed = await self.generated(work)
             except RagkubeError as error:
                 made.append(error)

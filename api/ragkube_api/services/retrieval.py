@@ -9,7 +9,7 @@ from typing import Any
 
 import orjson
 
-from ragkube_api.coalescing import Coalescer
+from ragkube_api.coalescing import SingleFlight
 from ragkube_api.domain import (
     Cached,
     Chunk,
@@ -26,7 +26,7 @@ from ragkube_api.errors import EmbedderUnavailableError
 from ragkube_api.ports import VectorStore
 from ragkube_api.services import evidence
 from ragkube_api.services.answer_keys import retrieval_key
-from ragkube_api.services.embeddings import QuestionVectors
+from ragkube_api.services.embeddings import Found, QuestionVectors
 from ragkube_api.services.sealed import seal, unseal
 from ragkube_api.telemetry import Telemetry
 
@@ -36,7 +36,7 @@ class Wanted:
     """What is searched for; ``text`` is normalised. ``read`` and ``write`` allow the cache.
 
     ``fence`` is the one that the asker read: who reads the same one gets the same passages. ``cached`` is what the cache
-    had for ``Retrieval.key`` at that moment.
+    had for ``Retrieval.key`` at that moment, ``vector`` the question's if it was prepared.
     """
 
     tenant: str
@@ -48,6 +48,7 @@ class Wanted:
     write: bool = True
     fence: Fence | None = None
     cached: Cached | None = None
+    vector: Found | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +78,16 @@ class Retrieval:
         self._state = f"{vectors.name}|{revision}"
         self._lifetime = Lifetime(ttl_seconds)
         self._telemetry = telemetry
-        self._running: Coalescer[Retrieved] = Coalescer()
+        self._running: SingleFlight[Retrieved] = SingleFlight()
 
     @property
     def state(self) -> str:
         """Changes when the same question would find other passages of the same documents."""
         return self._state
+
+    async def prepared(self, tenant: str, text: str) -> Found | None:
+        """The vector for ``Wanted``, which no write changes; None where somebody else has to be asked for it."""
+        return await self._vectors.find(tenant, text) if self._vectors.at_once else None
 
     async def passages(self, wanted: Wanted) -> Retrieved:
         """The best passages now, or as of the fence that the asker read; raises the store's errors."""
@@ -90,10 +95,8 @@ class Retrieval:
         if not wanted.read or wanted.fence is None:
             return await self._found(wanted, key)
         # under one fence many askers are one: a cold question asked by everybody is searched for once
-        found, _ = await self._running.run(
-            (wanted.tenant, key, wanted.fence), lambda: self._found(wanted, key)
-        )
-        return found
+        place = wanted.tenant, key, wanted.fence
+        return await self._running.run(place, lambda: self._found(wanted, key))
 
     def fill(self, wanted: Wanted, found: Retrieved) -> Fill | None:
         """What to store under ``wanted.fence`` for other models and other moments; None for what came from the cache."""
@@ -148,7 +151,10 @@ class Retrieval:
         return await self._store.search(wanted.tenant, query), degraded
 
     async def _vector(self, wanted: Wanted) -> Vectors:
-        return await self._vectors.of(wanted.tenant, wanted.text, read=wanted.read, write=wanted.write)
+        found = wanted.vector
+        if found is None:
+            found = await self._vectors.find(wanted.tenant, wanted.text, read=wanted.read, write=wanted.write)
+        return self._vectors.use(found)
 
 
 def _written(passage: Passage) -> list[Any]:
