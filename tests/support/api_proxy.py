@@ -27,9 +27,9 @@ class ApiProxy:
         self.refusals: dict[str, int] = {}
         self._streams: set[web.StreamResponse] = set()
         self._requests: dict[web.StreamResponse, web.Request] = {}
-        self._loop = asyncio.new_event_loop()
         self._ready = threading.Event()
-        threading.Thread(target=self._run, daemon=True).start()
+        self._thread = threading.Thread(target=lambda: asyncio.run(self._serve()), daemon=True)
+        self._thread.start()
         assert self._ready.wait(10)
 
     def refuse(self, status: int, times: int) -> None:
@@ -47,24 +47,24 @@ class ApiProxy:
         return len(self._streams)
 
     def stop(self) -> None:
-        self._loop.call_soon_threadsafe(self._loop.stop)
+        """Nothing of it runs any more: a request that is left behind would fail in a later test."""
+        self._loop.call_soon_threadsafe(self._over.set)
+        self._thread.join(10)
+        assert not self._thread.is_alive()
 
-    def _run(self) -> None:
-        asyncio.set_event_loop(self._loop)
-        self._loop.run_until_complete(self._start())
-        self._ready.set()
-        self._loop.run_forever()
-
-    async def _start(self) -> None:
-        self._client = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(ssl=False, limit=0), auto_decompress=False
-        )
+    async def _serve(self) -> None:
+        self._loop, self._over = asyncio.get_running_loop(), asyncio.Event()
         app = web.Application(client_max_size=2**26)
         app.router.add_route("*", "/{path:.*}", self._handle)
-        runner = web.AppRunner(app, access_log=None)
-        await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
-        self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
+        connector = aiohttp.TCPConnector(ssl=False, limit=0)
+        async with aiohttp.ClientSession(connector=connector, auto_decompress=False) as self._client:
+            await runner.setup()
+            await web.TCPSite(runner, "127.0.0.1", 0).start()
+            self.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
+            self._ready.set()
+            await self._over.wait()
+            await runner.cleanup()
 
     async def _reset(self) -> int:
         streams = list(self._streams)
