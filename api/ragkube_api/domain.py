@@ -182,12 +182,14 @@ class Lookup(NamedTuple):
     """What a look-up found, and the fence under which a value computed from now on may be stored.
 
     ``fence`` is None when the shared level is away: then ``found`` is from this process and never ``current``.
-    ``beside`` is what was asked for beside it, at the same moment, where ``found`` is not current.
+    ``beside`` is what was asked for beside it, at the same moment, where ``found`` is not current. ``at`` is that moment
+    by the shared level's own clock, in milliseconds; None where it was not asked.
     """
 
     fence: Fence | None
     found: Cached | None
     beside: Cached | None = None
+    at: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -205,6 +205,7 @@ class Flights(Protocol):
         *,
         settle: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
+        looked_at: int | None = None,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()``, and whether it was ours.
 
@@ -216,9 +217,11 @@ class Flights(Protocol):
 
         ``flight`` names everything the result depends on, so that nobody gets one from before a write that had ended
         when he asked. Who looked for the result elsewhere since ``looked_seconds`` ago also gets one that was finished
-        meanwhile. ``compute`` must not raise what others have to know: it returns an encoded error. A leader that
-        dies is replaced by one waiter when its lease is over; a caller that is cancelled leaves the computation to
-        the others and ends it when there are none. With the shared level away, one computation per process.
+        meanwhile; ``looked_at`` (``Lookup.at``) tells the shared level when that was, however long it takes to ask it.
+
+        ``compute`` must not raise what others have to know: it returns an encoded error. A leader that dies is replaced
+        by one waiter when its lease is over; a caller that is cancelled leaves the computation to the others and ends it
+        when there are none. With the shared level away, one computation per process.
         """
 
 

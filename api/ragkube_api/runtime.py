@@ -206,12 +206,11 @@ async def _verifier(settings: s.Settings, telemetry: Telemetry, stack: AsyncExit
 
 def _retrieval(settings: s.Settings, backends: Backends, revision: str, telemetry: Telemetry) -> Retrieval:
     cache = settings.cache
-    # the embedder in the process is faster than a round trip
-    remote = not isinstance(settings.embedding, s.WordllamaEmbedding)
     vectors = QuestionVectors(
         backends.embedder,
         local=backends.values if cache.enabled else None,
-        shared=backends.shared_values if cache.enabled and remote else None,
+        shared=backends.shared_values if cache.enabled else None,
+        near=isinstance(settings.embedding, s.WordllamaEmbedding),
         ttl_seconds=cache.embedding_ttl_seconds,
         telemetry=telemetry,
     )

@@ -54,7 +54,8 @@ async def asked(client: RedisClient, script: Script, key: str, word: str, *, wit
         if not reply.done():
             reply.set_result(told)
 
-    if without_task and client.begin(script, [key], [word], deliver):
+    if without_task:
+        client.send(script, [key], [word], deliver)
         told = await reply
         if isinstance(told, CacheUnavailableError):
             raise told

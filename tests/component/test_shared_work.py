@@ -10,6 +10,7 @@ import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -132,6 +133,26 @@ async def test_who_looked_before_an_answer_was_stored_gets_it_however_late_he_go
         assert answer.entry.id == made.entry.id
 
 
+@pytest.mark.proves("C6")
+async def test_who_looked_before_an_answer_was_stored_gets_it_however_long_his_claim_takes(
+    tmp_path: Path, redis_cluster: RedisServers
+) -> None:
+    question = Question("default", QUESTION, 5, 0.5)
+    async with replicas(tmp_path, redis_cluster) as (first, second):
+        await first.ask_and_store("What is far away?")  # connects
+        late = first.runtime.answering
+        attempt, began = late._maker.attempt(question), time.monotonic()
+        lookup = await late._cache.lookup("default", attempt.key, attempt.search)
+        made = await second.runtime.answering.answer(question)
+        await _until(lambda: _is_stored(second))
+        await _until(lambda: _is_quiet(second))
+        took = time.monotonic() - began
+        sent = _Spy(first)
+        sent.delay[redis_flights.CLAIM.sha] = 2 * took + 0.1
+        answer = await late.answer(question, lookup, ago_seconds=time.monotonic() - began)
+    assert answer.entry.id == made.entry.id
+
+
 class _Slow(Away):
     """Much happens between its replies and what is done with them."""
 
@@ -215,15 +236,16 @@ _OF_A_QUESTION = {
 
 
 class _Spy:
-    """Scripts that were replied to, and events that hold some back."""
+    """Scripts that were replied to; ``hold`` has events that hold some back, ``delay`` seconds."""
 
     def __init__(self, app: RunningApp) -> None:
         self.waited_for: list[str] = []
         self.hold: dict[str, asyncio.Event] = {}
+        self.delay: dict[str, float] = {}
         cache: Any = app.runtime.backends.cache
         self._client = cache._level._client
-        self._script, self._begin = self._client.script, self._client.begin
-        self._client.script, self._client.begin = self, self.begin
+        self._script, self._send = self._client.script, self._client.send
+        self._client.script, self._client.send = self, self.send
 
     async def __call__(self, script: Any, keys: list[str], arguments: list[Any]) -> Any:
         if script.sha in self.hold:
@@ -232,13 +254,13 @@ class _Spy:
         self._replied(script)
         return reply
 
-    def begin(self, script: Any, keys: list[str], arguments: list[Any], deliver: Any) -> bool:
+    def send(self, script: Any, keys: list[str], arguments: list[Any], deliver: Any) -> None:
         def told(reply: Any) -> None:
             self._replied(script)
             deliver(reply)
 
-        begun: bool = self._begin(script, keys, arguments, told)
-        return begun
+        call = partial(self._send, script, keys, arguments, told)
+        asyncio.get_running_loop().call_later(self.delay.get(script.sha, 0.0), call)
 
     def _replied(self, script: Any) -> None:
         if script.sha in _OF_A_QUESTION:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -13,7 +14,7 @@ import pytest
 from ragkube_api import go_ahead
 from ragkube_api.adapters.memory_flights import MemoryFlights
 from ragkube_api.adapters.redis_client import RedisClient, Script
-from ragkube_api.adapters.redis_flights import CLAIM, RedisFlights
+from ragkube_api.adapters.redis_flights import RedisFlights
 from ragkube_api.adapters.resp_cluster import slot_of
 from ragkube_api.errors import CacheUnavailableError
 from ragkube_api.ports import Flights
@@ -129,6 +130,39 @@ async def test_who_looked_elsewhere_while_it_was_made_gets_it(replicas: list[Fli
     ):  # the result goes to the others a moment later than to its caller
         await _until_field(replicas[0], "result")
     assert await replicas[1].once("acme", "q", second.at_once, looked_seconds=60) == (b"1", False)
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
+async def test_who_looked_by_the_shared_clock_gets_what_was_finished_since_and_nothing_older(
+    shared: list[RedisFlights],
+) -> None:
+    assert await shared[0].once("acme", "q", Work(b"1").at_once) == (b"1", True)
+    done = int(await _until_field(shared[0], "done"))
+    assert await shared[1].once("acme", "q", Work(b"2").at_once, looked_at=done) == (b"1", False)
+    after = Work(b"3")
+    assert await shared[2].once("acme", "q", after.at_once, looked_at=done + 1) == (b"3", True)
+
+
+@pytest.mark.component("redis")
+@pytest.mark.proves("C6")
+async def test_who_waits_gets_the_result_however_long_his_next_question_takes(
+    shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work, send, held = Work(), shared[1]._client.send, list[tuple[Any, ...]]()
+    leader, began = ask(shared[0], work), time.monotonic()
+    await work.started.wait()
+    other = ask(shared[1], Work(b"other"))
+    await _until_field(shared[0], "waited")
+    monkeypatch.setattr(shared[1]._client, "send", lambda *call: held.append(call))
+    while not held:  # noqa: ASYNC110  it asks again
+        await asyncio.sleep(0.01)
+    work.may_end.set()
+    await leader
+    await _until_field(shared[0], "result")
+    await asyncio.sleep(time.monotonic() - began)  # longer on its way than it has waited
+    send(*held[0])
+    assert await other == (work.result, False)
 
 
 @pytest.mark.proves("C6")
@@ -285,7 +319,9 @@ async def test_who_is_still_preparing_when_another_leads_does_not_begin(shared: 
     await work.started.wait()
     other = ask(shared[1], late)
     await _until_field(shared[0], "waited")
-    await asyncio.sleep(0.05)  # let it hear that; when it does not, the test proves less, not wrong
+    async with asyncio.timeout(PATIENCE):
+        while not any(flight.go.cancelled() for flight in shared[1]._flights.values()):  # noqa: ASYNC110  it has heard that
+            await asyncio.sleep(0.01)
     prepared.set()
     await asyncio.sleep(0.05)
     work.may_end.set()
@@ -299,14 +335,13 @@ async def test_who_is_still_preparing_when_another_leads_does_not_begin(shared: 
 async def test_who_leaves_before_redis_says_that_it_is_his_keeps_nobody_waiting(
     shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    begin, replies = shared[0]._client.begin, []
+    send, replies = shared[0]._client.send, []
 
-    def late(script: Script, keys: list[str], arguments: Any, deliver: Callable[[Any], None]) -> bool:
-        return begin(script, keys, arguments, lambda reply: replies.append((deliver, reply)))
+    def late(script: Script, keys: list[str], arguments: Any, deliver: Callable[[Any], None]) -> None:
+        send(script, keys, arguments, lambda reply: replies.append((deliver, reply)))
 
-    await shared[0].once("acme", "another", Work().at_once)  # connects
     with monkeypatch.context() as slow:
-        slow.setattr(shared[0]._client, "begin", late)
+        slow.setattr(shared[0]._client, "send", late)
         leaving = ask(shared[0], Work())
         async with asyncio.timeout(PATIENCE):
             while not replies:  # noqa: ASYNC110  only Redis knows
@@ -382,13 +417,12 @@ async def test_without_redis_only_one_in_a_while_waits_for_it(
 ) -> None:
     asked: list[str] = []
 
-    async def silent(_: object, keys: list[str], *__: object) -> None:
+    def silent(_: object, keys: list[str], __: object, deliver: Callable[[Any], None]) -> None:
         asked.extend(keys)
-        raise CacheUnavailableError("The cache does not answer.")
+        deliver(CacheUnavailableError("The cache does not answer."))
 
     with monkeypatch.context() as away:
-        away.setattr(shared[0]._client, "script", silent)
-        away.setattr(shared[0]._client, "begin", _no_connection)
+        away.setattr(shared[0]._client, "send", silent)
         for number in range(50):
             assert await shared[0].once("acme", f"q{number}", Work(b"1").at_once) == (b"1", True)
         assert len(asked) < 50
@@ -402,17 +436,16 @@ async def test_without_redis_only_one_in_a_while_waits_for_it(
 async def test_a_leader_whose_claim_was_sent_twice_does_not_wait_for_itself(
     shared: list[RedisFlights], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    run, replies = shared[0]._client.script, []
+    send, replies = shared[0]._client.send, []
 
-    async def twice(script: Script, *call: Any) -> Any:
-        await run(script, *call)  # its reply is lost
-        reply = await run(script, *call)
-        if script is CLAIM:
+    def twice(script: Script, keys: list[str], arguments: Any, deliver: Callable[[Any], None]) -> None:
+        def told(reply: Any) -> None:
             replies.append(bytes(reply[0]))
-        return reply
+            deliver(reply)
 
-    monkeypatch.setattr(shared[0]._client, "script", twice)
-    monkeypatch.setattr(shared[0]._client, "begin", _no_connection)
+        send(script, keys, arguments, lambda _lost: send(script, keys, arguments, told))
+
+    monkeypatch.setattr(shared[0]._client, "send", twice)
     assert await shared[0].once("acme", "q", Work(b"1").at_once) == (b"1", True)
     assert replies == [b"lead"]
 
@@ -430,12 +463,13 @@ async def _handed_on(flights: Flights) -> None:
     await asyncio.sleep(0.01)
 
 
-async def _until_field(flights: RedisFlights, name: str) -> None:
-    """Until the flight has the field: ``waited`` when another process waits, ``result`` when it is published."""
+async def _until_field(flights: RedisFlights, name: str) -> bytes:
+    """What the flight has there: ``waited`` when another process waits, ``result`` and ``done`` when it is published."""
     key = flights._key("acme", "q")
     async with asyncio.timeout(PATIENCE):
-        while await flights._client.command(slot_of(key), "HGET", key, name) is None:  # noqa: ASYNC110  only Redis knows
+        while (value := await flights._client.command(slot_of(key), "HGET", key, name)) is None:  # noqa: ASYNC110  only Redis knows
             await asyncio.sleep(0.01)
+    return bytes(value)
 
 
 def _freeze(flights: RedisFlights) -> None:
@@ -455,8 +489,3 @@ def _kill(flights: RedisFlights) -> None:
         return 0
 
     setattr(flights._client, "script", gone)  # noqa: B010
-
-
-def _no_connection(*_: object) -> bool:
-    """Nothing can be sent without waiting."""
-    return False

@@ -47,8 +47,10 @@ class MemoryFlights:
         settle: Callable[[], Awaitable[None]] | None = None,
         behind: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
+        looked_at: int | None = None,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()`` at a time, and whether it was ours; ``behind`` runs when all have it."""
+        del looked_at  # there is one clock, and nobody on the way
         key = (tenant, flight)
         finished = self._finished.get(key)
         if finished is not None and self._clock() - finished.moment <= min(looked_seconds, KEPT_SECONDS):

@@ -98,7 +98,17 @@ class RedisClient:
 
         False, and nothing was sent, when no connection can be used right now.
         """
+        return self._sent(_Run(script, keys, arguments), deliver)
+
+    def send(
+        self, script: Script, keys: Sequence[str], arguments: Sequence[Word], deliver: Callable[[Any], None]
+    ) -> None:
+        """``begin`` that waits for a connection where there is none: ``deliver`` is called in any case."""
         run = _Run(script, keys, arguments)
+        if not self._sent(run, deliver):
+            self._insist(run, deliver)
+
+    def _sent(self, run: _Run, deliver: Callable[[Any], None]) -> bool:
         connection = self._cluster.ready(run.slot)
         if connection is None:
             return False
@@ -112,7 +122,11 @@ class RedisClient:
         if not isinstance(reply, RespError | ConnectionLostError):
             self._failing = False
             deliver(reply)
-        elif self._closed:
+        else:
+            self._insist(run, deliver)
+
+    def _insist(self, run: _Run, deliver: Callable[[Any], None]) -> None:
+        if self._closed:
             deliver(_unavailable())
         else:
             task = asyncio.create_task(self._insisted(run), name="redis-again")

@@ -15,7 +15,7 @@ import asyncio
 import hashlib
 import secrets
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from functools import partial
 from typing import Any, Final, cast
 
@@ -42,19 +42,20 @@ _NOW = """
 local time = redis.call('TIME')
 local now = time[1] * 1000 + math.floor(time[2] / 1000)
 """
-# token, lease, how long ago the asker began to look, how long a flight is kept; all times in milliseconds
+# token, lease, how long a flight is kept, when the asker looked, if that is known, and else how long ago; milliseconds
 CLAIM = Script(
     _NOW
     + """
 local flight = redis.call('HMGET', KEYS[1], 'owner', 'until', 'done', 'result')
-if flight[3] and now - flight[3] <= tonumber(ARGV[3]) then return {'done', flight[4]} end
+local looked = tonumber(ARGV[4]) or now - ARGV[5]
+if flight[3] and tonumber(flight[3]) >= looked then return {'done', flight[4]} end
 if flight[1] and flight[1] ~= ARGV[1] and tonumber(flight[2]) > now then
   redis.call('HSET', KEYS[1], 'waited', now)
-  return {'wait', flight[2] - now}
+  return {'wait', flight[2] - now, now}
 end
 redis.call('HDEL', KEYS[1], 'done', 'result', 'waited')
 redis.call('HSET', KEYS[1], 'owner', ARGV[1], 'until', now + ARGV[2])
-redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[4])
+redis.call('PEXPIRE', KEYS[1], ARGV[2] + ARGV[3])
 return {'lead'}
 """
 )
@@ -124,7 +125,9 @@ class _Flight:
     ``go`` is done when it is ours, and cancelled when it is not. With Redis away it is ours without a lease to renew.
     """
 
-    __slots__ = ("began", "compute", "go", "key", "renewal", "reply", "result", "settle", "token")
+    __slots__ = (
+        "began", "compute", "go", "key", "looked_at", "renewal", "reply", "result", "settle", "token",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -132,11 +135,13 @@ class _Flight:
         compute: Callable[[], Awaitable[bytes]],
         settle: Callable[[], Awaitable[None]],
         began: float,
+        looked_at: int | None,
     ) -> None:
         self.key = key
         self.compute = compute
         self.settle = settle
         self.began = began
+        self.looked_at = looked_at
         self.token = secrets.token_hex(16)
         self.go: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self.reply: Sequence[Any] = ()
@@ -165,10 +170,11 @@ class RedisFlights:
         *,
         settle: Callable[[], Awaitable[None]] | None = None,
         looked_seconds: float = 0.0,
+        looked_at: int | None = None,
     ) -> tuple[bytes, bool]:
         """The result of one ``compute()`` over all replicas, and whether it was ours."""
         began = time.monotonic() - looked_seconds
-        wanted = _Flight(self._key(tenant, flight), compute, settle or _nothing, began)
+        wanted = _Flight(self._key(tenant, flight), compute, settle or _nothing, began, looked_at)
         result, led = await self._local.once(
             tenant, flight, partial(self._shared, wanted), behind=partial(self._landed, wanted),
             looked_seconds=looked_seconds,
@@ -199,6 +205,8 @@ class RedisFlights:
                 word, *more = flight.reply
                 if word == b"done":
                     return bytes(more[0])
+                if flight.looked_at is None:
+                    flight.looked_at = int(more[1])  # what is finished now was not when we asked
                 await asyncio.sleep(min(pause, max(0.001, int(more[0]) / 1000)))
                 pause = min(1.5 * pause, _LONGEST_PAUSE)
                 flight.go = asyncio.get_running_loop().create_future()
@@ -215,16 +223,9 @@ class RedisFlights:
             flight.go.set_result(None)
             return
         looked = min(int((time.monotonic() - flight.began) * 1000), _KEPT)
-        arguments: list[Word] = [flight.token, self._milliseconds, looked, _KEPT]
-        if not self._client.begin(CLAIM, [flight.key], arguments, partial(self._claimed, flight)):
-            self._start(self._insisted(flight, arguments))
-
-    async def _insisted(self, flight: _Flight, arguments: Sequence[Word]) -> None:
-        try:
-            reply = await self._client.script(CLAIM, [flight.key], arguments)
-        except CacheUnavailableError as error:
-            reply = error
-        self._claimed(flight, reply)
+        known = "" if flight.looked_at is None else flight.looked_at
+        arguments: list[Word] = [flight.token, self._milliseconds, _KEPT, known, looked]
+        self._client.send(CLAIM, [flight.key], arguments, partial(self._claimed, flight))
 
     def _claimed(self, flight: _Flight, reply: Any) -> None:
         away = isinstance(reply, CacheUnavailableError)
@@ -328,16 +329,10 @@ class RedisFlights:
         if await self._release(flight, _STILL_WAITING_SECONDS):
             leading.cancel()
 
-    def _start(self, work: Any) -> asyncio.Task[Any]:
+    def _start(self, work: Coroutine[Any, Any, object]) -> None:
         task = asyncio.create_task(work)
         self._tasks.add(task)
-        task.add_done_callback(self._ended)
-        return task
-
-    def _ended(self, task: asyncio.Task[Any]) -> None:
-        self._tasks.discard(task)
-        if not task.cancelled():
-            task.exception()  # whoever waits for it has it
+        task.add_done_callback(self._tasks.discard)
 
     def _key(self, tenant: str, flight: str) -> str:
         digest = hashlib.blake2b(flight.encode(), digest_size=16).hexdigest()

@@ -46,7 +46,7 @@ class Stored(NamedTuple):
 
 
 class Reply(NamedTuple):
-    """What a look-up tells. ``disowned`` is filled only when ``drops`` is new to the reader."""
+    """What a look-up tells, ``at`` the server's milliseconds. ``disowned`` is filled only when ``drops`` is new to the reader."""
 
     token: str
     drops: str
@@ -54,6 +54,7 @@ class Reply(NamedTuple):
     disowned: frozenset[str]
     entry: Stored | None = None
     beside: Stored | None = None
+    at: int | None = None
 
 
 class Waiting(NamedTuple):
@@ -292,12 +293,18 @@ class RedisLevel:
             self._count(reply[2])
         now = int(reply[4])
         beside = self._stored(now, reply[8:11]) if len(reply) > 8 else None
-        return self._reply(reply, self._stored(now, reply[5:8]), beside)
+        return self._reply(reply, self._stored(now, reply[5:8]), beside, now)
 
-    def _reply(self, reply: Sequence[Any], entry: Stored | None, beside: Stored | None = None) -> Reply:
+    def _reply(
+        self,
+        reply: Sequence[Any],
+        entry: Stored | None,
+        beside: Stored | None = None,
+        at: int | None = None,
+    ) -> Reply:
         state = _text(reply[0])
         marks = frozenset(map(_text, reply[3])) if reply[3] else _NOTHING
-        return Reply(state, state.partition(":")[2], bool(reply[1]), marks, entry, beside)
+        return Reply(state, state.partition(":")[2], bool(reply[1]), marks, entry, beside, at)
 
     def _waiting(self, reply: Sequence[Any]) -> Waiting:
         self._count(reply[1])

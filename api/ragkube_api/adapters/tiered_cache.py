@@ -312,6 +312,7 @@ class TieredCache:
         return Lookup(
             Fence(reply.token), self._taken(holding, key, number, sent, reply),
             Cached(also.value, "redis", also.current, also.age, also.fresh) if also else None,
+            reply.at,
         )  # fmt: skip
 
     def _taken(self, holding: Holding, key: Key, number: int, sent: float, reply: Reply) -> Cached | None:

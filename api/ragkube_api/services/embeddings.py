@@ -21,7 +21,7 @@ class Found(NamedTuple):
 
 
 class QuestionVectors:
-    """Embeds questions. ``shared`` is None where asking another process costs more than the embedding."""
+    """Embeds questions. ``near``: in this process, which is faster than asking another one for the vector."""
 
     def __init__(
         self,
@@ -29,16 +29,17 @@ class QuestionVectors:
         *,
         local: ValueCache | None,
         shared: ValueCache | None,
+        near: bool,
         ttl_seconds: float,
         telemetry: Telemetry,
     ) -> None:
         self._embedder = embedder
         levels: tuple[tuple[Literal["l1", "redis"], ValueCache | None], ...] = (
             ("l1", local),
-            ("redis", shared),
+            ("redis", None if near else shared),
         )
         self._levels = [(name, level) for name, level in levels if level is not None]
-        self._at_once = shared is None
+        self._near = near
         self._ttl = ttl_seconds
         self._telemetry = telemetry
 
@@ -48,9 +49,9 @@ class QuestionVectors:
         return self._embedder.name
 
     @property
-    def at_once(self) -> bool:
-        """Whether the embedder is so near that nobody else is asked."""
-        return self._at_once
+    def near(self) -> bool:
+        """Whether nobody else is asked for a vector."""
+        return self._near
 
     @property
     def none(self) -> Vectors:

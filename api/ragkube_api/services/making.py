@@ -67,11 +67,12 @@ class Attempt(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """What an answer is made from. ``wanted.fence`` was read before the passages were."""
+    """What an answer is made from. ``wanted.fence`` was read before the passages were, at ``looked_at`` (``Lookup.at``)."""
 
     attempt: Attempt
     wanted: Wanted
     retrieved: Retrieved
+    looked_at: int | None
 
     @property
     def name(self) -> str:
@@ -136,7 +137,8 @@ class Maker:
             fence=lookup.fence if lookup else None, cached=lookup.beside if lookup else None,
             vector=attempt.vector,
         )  # fmt: skip
-        return Work(attempt, wanted, await self.retrieval.passages(wanted))
+        passages = await self.retrieval.passages(wanted)
+        return Work(attempt, wanted, passages, lookup.at if lookup else None)
 
     async def flown(self, work: Work, name: str, looked_seconds: float) -> tuple[Landed, bool]:
         """One asker of all makes the answer; the others get it, or the error that kept it from being made."""
@@ -161,7 +163,7 @@ class Maker:
         tenant = work.attempt.question.tenant
         joined = time.perf_counter()
         result, ours = await self._flights.once(
-            tenant, name, compute, settle=settle, looked_seconds=looked_seconds
+            tenant, name, compute, settle=settle, looked_seconds=looked_seconds, looked_at=work.looked_at
         )
         if not ours:
             model_time.waited(time.perf_counter() - joined)

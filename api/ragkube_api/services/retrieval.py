@@ -87,7 +87,7 @@ class Retrieval:
 
     async def prepared(self, tenant: str, text: str) -> Found | None:
         """The vector for ``Wanted``, which no write changes; None where somebody else has to be asked for it."""
-        return await self._vectors.find(tenant, text) if self._vectors.at_once else None
+        return await self._vectors.find(tenant, text) if self._vectors.near else None
 
     async def passages(self, wanted: Wanted) -> Retrieved:
         """The best passages now, or as of the fence that the asker read; raises the store's errors."""
