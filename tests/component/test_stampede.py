@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import time
 import uuid
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -104,6 +106,17 @@ def _sum(processes: list[ApiProcess], name: str, **labels: str) -> float:
     return sum(metric_in(httpx2.get(f"{p.url}/metrics").text, name, **labels) for p in processes)
 
 
+def _told(processes: list[ApiProcess]) -> list[list[str]]:
+    """What each replica counts of it, and its warnings: why a second call was made."""
+    counted = re.compile(r"rag_(llm_calls|cache_(flights|errors|hits|misses))_total\{.*\} [1-9]")
+    pages = [httpx2.get(f"{process.url}/metrics").text.splitlines() for process in processes]
+    logs = [process.log.read_text().splitlines() for process in processes]
+    return [
+        [line for line in page if counted.match(line)] + [line for line in log if "info" not in line]
+        for page, log in zip(pages, logs, strict=True)
+    ]
+
+
 @pytest.mark.proves("C6")
 async def test_askers_at_every_replica_cost_one_call_of_the_model(
     replicas: list[ApiProcess], model: LLMServer
@@ -115,7 +128,9 @@ async def test_askers_at_every_replica_cost_one_call_of_the_model(
         answers = [answer for answer, _ in await asyncio.gather(*tasks)]
         later, _ = await crowd.ask(replicas[2])
 
-    assert len(model.requests) == 1
+    told = await asyncio.to_thread(_told, replicas)
+    seen = Counter((answer["cache"]["status"], answer["id"], *answer["degraded"]) for answer in answers)
+    assert len(model.requests) == 1, f"{seen}, then {later['cache']} {later['id']}; {told}"
     assert len({answer["id"] for answer in answers}) == 1
     assert sum(answer["usage"]["output_tokens"] > 0 for answer in answers) == 1, "one pays"
     assert (later["cache"]["status"], later["id"]) == ("hit", answers[0]["id"])
