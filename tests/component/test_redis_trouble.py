@@ -7,6 +7,7 @@ import os
 import signal
 import sys
 import time
+import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -96,6 +97,15 @@ async def test_it_starts_without_redis_and_finds_it_later(tmp_path: Path) -> Non
             await wait_until(lambda: fill(cache))
     finally:
         servers.stop()
+
+
+@pytest.mark.proves("C9")
+async def test_the_first_question_waits_for_no_connection(redis_cluster: RedisServers) -> None:
+    """A new replica is asked by many at once; whoever has to connect first may be too late, and pays for an answer."""
+    async with opened(redis_cluster.settings(prefix=uuid.uuid4().hex)) as cache:
+        found: asyncio.Future[Lookup] = asyncio.get_running_loop().create_future()
+        assert cache.ask(TENANT, KEY, None, found.set_result)
+        assert (await found).fence is not None
 
 
 @pytest.mark.proves("R3")

@@ -79,6 +79,7 @@ async def open_redis(
     flights = RedisFlights(client, settings.key_prefix, lease_seconds=flight_seconds)
     renewing = asyncio.create_task(leases.run(), name="cache-leases")
     try:
+        await client.open()
         prefix = settings.key_prefix
         yield RedisBackend(
             RedisSourceBoard(client, prefix), RedisReservations(client, prefix),

@@ -66,6 +66,10 @@ class RedisClient:
         self._again: set[asyncio.Task[Any]] = set()
         self._closed = False
 
+    async def open(self) -> None:
+        """Connect, if Redis is there: the first callers need not, within their own deadlines."""
+        await self._cluster.open()
+
     async def command(self, slot: int, *words: Word) -> Any:
         """The reply of the slot's primary; it may be carried out twice (``RespCluster.execute``)."""
         try:

@@ -56,6 +56,12 @@ class RespCluster:
         self._healing: asyncio.Task[None] | None = None
         self._closed = False
 
+    async def open(self) -> None:
+        """Reach every primary before somebody asks; without an answer in time it goes on in the background."""
+        self.heal()
+        if self._healing is not None:
+            await asyncio.wait((self._healing,), timeout=self._settings.timeout_seconds)
+
     def ready(self, slot: int) -> RespConnection | None:
         """The connection to the slot's primary, when one can be used right now."""
         address = self._primaries.get(slot)
