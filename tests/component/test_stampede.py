@@ -15,6 +15,7 @@ import httpx2
 import pytest
 
 from llm_server.server import Behaviour, LLMServer, running
+from ragkube_api.settings import CacheSettings
 from support.api import ApiProcess, api_process, metric_in
 from support.redis import RedisServers
 from support.weaviate import WeaviateServer
@@ -26,7 +27,7 @@ pytestmark = [
 ]
 
 ASKERS = 200
-LEASE = 2.0
+LEASE = CacheSettings().flight_lease_seconds
 MODEL_SECONDS = 2.0
 SLACK_SECONDS = 8.0
 """What a loaded machine may add."""
@@ -52,10 +53,7 @@ def replicas(
     """Three API processes over one Redis Cluster and one Weaviate, with the documents."""
     folder = tmp_path_factory.mktemp("stampede")
     prefix = f"Stampede{uuid.uuid4().hex[:8]}"
-    cache = {
-        "backend": redis_cluster.settings(prefix=prefix.lower()).model_dump(mode="json"),
-        "flight_lease_seconds": LEASE,
-    }
+    cache = {"backend": redis_cluster.settings(prefix=prefix.lower()).model_dump(mode="json")}
     parts = {
         "store": weaviate_server.settings(prefix=prefix).model_dump(mode="json"),
         "cache": cache,
