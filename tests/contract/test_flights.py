@@ -323,7 +323,6 @@ async def test_who_is_still_preparing_when_another_leads_does_not_begin(shared: 
         while not any(flight.go.cancelled() for flight in shared[1]._flights.values()):  # noqa: ASYNC110  it has heard that
             await asyncio.sleep(0.01)
     prepared.set()
-    await asyncio.sleep(0.05)
     work.may_end.set()
     assert await leader == (work.result, True)
     assert await other == (work.result, False)

@@ -206,7 +206,7 @@ class RedisFlights:
                 if word == b"done":
                     return bytes(more[0])
                 if flight.looked_at is None:
-                    flight.looked_at = int(more[1])  # what is finished now was not when we asked
+                    flight.looked_at = int(more[1])  # what is finished after this was under way when we asked
                 await asyncio.sleep(min(pause, max(0.001, int(more[0]) / 1000)))
                 pause = min(1.5 * pause, _LONGEST_PAUSE)
                 flight.go = asyncio.get_running_loop().create_future()

@@ -310,6 +310,7 @@ class Answering:
         try:
             async with Deadline(self._timeout):
                 lookup = await self._cache.lookup(question.tenant, attempt.search)
+                # without its moment: one that another replica has made a little earlier will do
                 work = await self._maker.work(attempt, Lookup(lookup.fence, None, lookup.found))
                 if lookup.fence is None or work.retrieved.degraded:
                     return
