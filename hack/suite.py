@@ -25,7 +25,7 @@ from cluster.testbed.paths import TestbedError
 from cluster.testbed.shell import say
 
 PYTEST = (str(Path(sys.executable).with_name("pytest")),)
-NICE = ("nice", "-n", "10")
+NICE = ("nice", "-n", "5")
 """For the session beside: pods that start do not wait for it."""
 CHOOSING = ("-k", "-m")
 ALONE = frozenset({"--junitxml", "--junit-xml", "--basetemp", "--log-file", "--pdb", "--trace"})

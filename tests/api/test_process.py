@@ -16,7 +16,7 @@ import pytest
 
 from ragkube_api.telemetry import EVENTS
 from support.api import ApiProcess, api_process
-from support.processes import catches, wait_for
+from support.processes import catches, free_ports, wait_for
 
 WORDS = ["redis", "moon", "cache", "shard", "answer", "cluster", "harbour", "kernel", "pod", "volume"]
 
@@ -378,19 +378,13 @@ def test_with_embedded_parts_only_no_client_library_is_imported(process: ApiProc
         "sys.argv = ['ragkube_api']\n"
         "runpy.run_module('ragkube_api', run_name='__main__')\n"
     )
-    process.port = 0
     process.command = ("-c", code)
-    process.port = _free_port()
+    (process.port,) = free_ports(1)
     process.environment = {"URL": process.url}
     process.start()
 
     assert process.wait() == 0, process.log.read_text()
     assert "LOADED []" in process.log.read_text()
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        return int(listener.getsockname()[1])
 
 
 @pytest.mark.proves("I3")

@@ -260,8 +260,7 @@ def test_the_api_server_restarts_and_both_instances_go_on(plane: ControlPlane, s
     first, second = pair(start)
     assert reaction(plane, "old") < 10
     plane.api.kill()
-    plane.api.start()
-    wait_for("the API server is back", lambda: plane.kubectl("get", "--raw", "/readyz") == "ok")
+    plane.start_api()
     assert reaction(plane, "new") < TAKEOVER_SECONDS
     wait_for("one leads", lambda: first.leading != second.leading)
     assert first.process.alive

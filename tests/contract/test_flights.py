@@ -21,7 +21,8 @@ from ragkube_api.ports import Flights
 from ragkube_api.settings import RedisCacheBackend
 from support.redis import RedisServers
 
-LEASE = 1.0
+LEASE = 5.0
+"""As by default: nobody here stands still for so long, however much the machine has to do."""
 PATIENCE = 30
 
 
@@ -55,6 +56,7 @@ class Work:
 async def _redis(settings: RedisCacheBackend) -> AsyncIterator[RedisFlights]:
     client = RedisClient(settings)
     flights = RedisFlights(client, settings.key_prefix, lease_seconds=LEASE)
+    await client.open()  # as a replica does: who asks for the first time is as quick as the others
     try:
         yield flights
     finally:

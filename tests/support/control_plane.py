@@ -97,20 +97,29 @@ class ControlPlane:
 
     def start(self, *, controllers: bool = True) -> None:
         self.etcd.start()
-        self.api.start()
-        wait_for("the API server is ready", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
+        self.start_api()
         if controllers:
             self.controllers.start()
+
+    def start_api(self) -> None:
+        """Until it is ready, also after it was killed."""
+        self.api.start()
+        wait_for("the API server is ready", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
 
     def stop(self) -> None:
         for process in (self.controllers, self.api, self.etcd):
             process.kill()
 
     def kubectl(self, *arguments: str, stdin: str | None = None) -> str:
-        done = subprocess.run(
-            [self._kubectl, "--kubeconfig", self.kubeconfig, *arguments],
-            input=stdin, capture_output=True, text=True, check=False, timeout=60,
-        )  # fmt: skip
+        try:
+            done = subprocess.run(
+                [self._kubectl, "--kubeconfig", self.kubeconfig, *arguments],
+                input=stdin, capture_output=True, text=True, check=False, timeout=120,
+            )  # fmt: skip
+        except subprocess.TimeoutExpired as error:
+            raise RuntimeError(
+                f"kubectl {' '.join(arguments)}: not ended after {error.timeout:g} s"
+            ) from error
         if done.returncode:
             raise RuntimeError(f"kubectl {' '.join(arguments)}: {done.stderr.strip()}")
         return done.stdout
@@ -143,7 +152,8 @@ class ControlPlane:
 
     def operator_requests(self, *, writes: bool) -> list[dict[str, Any]]:
         """What the operator asked of the API server, as the API server counted it; its Lease not counted."""
-        lines = self.audit_log.read_text().splitlines() if self.audit_log.exists() else []
+        text = self.audit_log.read_text() if self.audit_log.exists() else ""
+        lines = text[: text.rfind("\n") + 1].splitlines()  # the last one may be under way
         entries = [
             entry for line in lines if '"resource":"leases"' not in line for entry in [json.loads(line)]
         ]

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import os
+import random
 import shutil
 import signal
 import socket
@@ -20,6 +22,8 @@ import pytest
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 T = TypeVar("T")
+_PORTS = range(10_000, 30_000)
+"""Below what systems give to connections, and what Kubernetes gives to services."""
 _PR_SET_PDEATHSIG = 1
 _starter = ThreadPoolExecutor(1, "starter")
 
@@ -46,15 +50,21 @@ def tool(name: str) -> Path:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now."""
-    sockets = [socket.socket() for _ in range(count)]
-    try:
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        return [int(each.getsockname()[1]) for each in sockets]
-    finally:
-        for each in sockets:
-            each.close()
+    """Ports that nobody listens on now, and that a server finds free again when it has been away.
+
+    Those that the kernel chooses are given to others meanwhile: it chooses from the same ones for every connection.
+    """
+    candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
+    return list(itertools.islice(filter(_is_free, candidates), count))
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as probe:
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def catches(pid: int, number: signal.Signals) -> bool:
@@ -64,7 +74,7 @@ def catches(pid: int, number: signal.Signals) -> bool:
     return bool(int(caught, 16) >> (number - 1) & 1)
 
 
-def wait_for(what: str, probe: Callable[[], T], *, seconds: float = 60, pause: float = 0.05) -> T:
+def wait_for(what: str, probe: Callable[[], T], *, seconds: float = 120, pause: float = 0.05) -> T:
     """The first truthy result of ``probe``; errors of connections count as "not yet"."""
     deadline = time.monotonic() + seconds
     last: object = None
