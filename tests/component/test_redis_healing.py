@@ -8,6 +8,7 @@ import shutil
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import cast
 
 import pytest
 import redis as redis_py
@@ -16,6 +17,7 @@ from ragkube_operator import redis_client
 from ragkube_operator.redis_client import Access, Endpoint
 from ragkube_operator.redis_cluster import Done, Spec, Topology, plan
 from support.processes import Process, free_ports, tool, wait_for
+from support.redis import shards_are_agreed
 
 PASSWORD = "s3cret"
 ACCESS = Access(PASSWORD)
@@ -208,4 +210,9 @@ def synced(pods: Pods) -> None:
         texts = [str(pods.call(index, "INFO", "replication")) for index in pods.endpoints]
         return all("role:master" in text or "master_link_status:up" in text for text in texts)
 
+    def agreed() -> bool:
+        shards = [pods.call(index, "CLUSTER", "SHARDS") for index in pods.endpoints]
+        return all(shards_are_agreed(cast("list[list[object]]", each)) for each in shards)
+
     wait_for("replicas have their primaries' data", linked)
+    wait_for("everyone knows who belongs together", agreed)

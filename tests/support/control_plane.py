@@ -102,9 +102,14 @@ class ControlPlane:
             self.controllers.start()
 
     def start_api(self) -> None:
-        """Until it is ready, also after it was killed."""
-        self.api.start()
-        wait_for("the API server is ready", lambda: self.kubectl("get", "--raw", "/readyz") == "ok")
+        """Until it is ready, also after it was killed; one that gives up, as etcd is slow, is started again."""
+
+        def ready() -> bool:
+            if not self.api.alive:
+                self.api.start()
+            return self.kubectl("get", "--raw", "/readyz") == "ok"
+
+        wait_for("the API server is ready", ready)
 
     def stop(self) -> None:
         for process in (self.controllers, self.api, self.etcd):

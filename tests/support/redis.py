@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -47,8 +47,8 @@ class RedisServers:
         self.ports, self._bus = ports[: 2 * SHARDS], ports[2 * SHARDS :]
         self.processes = [self._process(port, bus) for port, bus in zip(self.ports, self._bus, strict=True)]
 
-    def settings(self, *, prefix: str = "test", timeout_seconds: float = 2.0) -> RedisCacheBackend:
-        """Only two of the nodes are named: they tell the others."""
+    def settings(self, *, prefix: str = "test", timeout_seconds: float = 10.0) -> RedisCacheBackend:
+        """Only two of the nodes are named: they tell the others. Nothing is given up because the machine is busy."""
         password_file = None
         if self.password is not None:
             password_file = self.folder / "password"
@@ -86,7 +86,7 @@ class RedisServers:
         self.wait_until_whole()
 
     def wait_until_whole(self) -> None:
-        """Every node says that the cluster is ok and every replica has its primary's data."""
+        """Every node says that the cluster is ok, every replica has its primary's data, and who belongs together is agreed."""
         for index in range(2 * SHARDS):
             wait_for("the cluster is whole", partial(self._whole, index))
 
@@ -161,7 +161,16 @@ class RedisServers:
         state = str(self.call(index, "CLUSTER", "INFO"))
         replication = str(self.call(index, "INFO", "replication"))
         linked = "role:master" in replication or "master_link_status:up" in replication
-        return "cluster_state:ok" in state and "cluster_slots_ok:16384" in state and linked
+        agreed = shards_are_agreed(self.call(index, "CLUSTER", "SHARDS"))
+        return "cluster_state:ok" in state and "cluster_slots_ok:16384" in state and linked and agreed
+
+
+def shards_are_agreed(shards: Sequence[Sequence[Any]]) -> bool:
+    """Whether a node knows each replica's shard as its primary's (``CLUSTER SHARDS``), which it learns last.
+
+    A node that ends before then does not start again: https://github.com/valkey-io/valkey/issues/2171.
+    """
+    return [len(shard[3]) for shard in shards] == [2] * SHARDS
 
 
 def _certificate(folder: Path) -> Path:
