@@ -52,7 +52,7 @@ def tool(name: str) -> Path:
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, and that a server finds free again when it has been away.
 
-    Those that the kernel chooses are given to others meanwhile: it chooses from the same ones for every connection.
+    One that the kernel would choose may be given to somebody else meanwhile.
     """
     candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
     return list(itertools.islice(filter(_is_free, candidates), count))
