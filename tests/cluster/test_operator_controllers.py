@@ -262,12 +262,12 @@ def test_an_immutable_difference_stalls_it_and_the_hinted_command_helps(
     assert hint[0] == "kubectl"
     plane.kubectl(*hint[1:])
 
-    def claimed() -> str:
+    def wanted() -> bool:
         found = objects(plane, name).get(f"StatefulSet/{name}-weaviate")
-        claim = found["spec"]["volumeClaimTemplates"][0]["spec"] if found else {}
-        return str(claim.get("resources", {}).get("requests", {}).get("storage"))
+        claims = found["spec"]["volumeClaimTemplates"] if found else []
+        return [claim["spec"]["resources"]["requests"]["storage"] for claim in claims] == ["10Gi"]
 
-    wait_for("it is made anew", lambda: claimed() == "10Gi")
+    wait_for("it is made anew", wanted)
     wait_for("it goes on", lambda: not stalled(plane, name))
 
 

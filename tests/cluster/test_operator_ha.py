@@ -14,7 +14,6 @@ from typing import Any
 
 import pytest
 
-from ragkube_operator.leader import Timing
 from support import platforms
 from support.api_proxy import ApiProxy
 from support.control_plane import ControlPlane, OperatorProcess
@@ -23,9 +22,7 @@ from support.processes import REPOSITORY, catches, wait_for
 NAMESPACE = "ha"
 LEASE = "ragkube-system/ragkube-operator"
 SMALL = {"cache": {"enabled": False}, "api": {"replicas": 1}}
-LEASE_SECONDS = Timing().lease
-TAKEOVER_SECONDS = 4 * LEASE_SECONDS
-"""One is the Lease's, the others a busy machine's; without a watch it would take five minutes."""
+TAKEOVER_SECONDS = 30
 
 
 @pytest.fixture(scope="module")
@@ -148,7 +145,7 @@ def test_a_killed_leader_is_replaced_in_the_middle_of_its_work(plane: ControlPla
     wait_for("it has begun", lambda: len(plane.operator_requests(writes=True)) > before + 3)
     first.kill()
     killed = time.monotonic()
-    wait_for("the standby goes on", lambda: observed(plane, "crash"))
+    wait_for("the standby goes on", lambda: observed(plane, "crash"), seconds=TAKEOVER_SECONDS + 10)
     took = time.monotonic() - killed
     print(f"\na killed operator is replaced after {took:.1f} s")
     assert took < TAKEOVER_SECONDS
@@ -171,7 +168,7 @@ def test_a_leader_that_ends_hands_over_at_once(plane: ControlPlane, start: Start
     print(
         f"\na rolled operator ends in {ended - asked:.1f} s, the next leads {time.monotonic() - ended:.1f} s later"
     )
-    assert time.monotonic() - ended < LEASE_SECONDS
+    assert time.monotonic() - ended < 5
     plane.apply(resource("handed", **SMALL))
     wait_for("it works", lambda: observed(plane, "handed"))
 
@@ -182,7 +179,7 @@ def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(plane: ControlPla
     plane.apply(resource("frozen", **SMALL))
     wait_for("the resource is seen", lambda: observed(plane, "frozen"))
     first.process.freeze()
-    wait_for("the standby leads", lambda: second.leading)
+    wait_for("the standby leads", lambda: second.leading, seconds=TAKEOVER_SECONDS)
     # the watches of the frozen one have this in their buffers when it wakes
     plane.apply(resource("frozen", **SMALL, paused=True))
     wait_for("the new leader sees it", lambda: observed(plane, "frozen", 2))
@@ -196,7 +193,7 @@ def test_a_leader_that_was_frozen_writes_nothing_when_it_wakes(plane: ControlPla
     assert writes_of(first) == count
     assert holder(plane) == "second"
     second.kill()
-    wait_for("it leads again", lambda: first.leading)
+    wait_for("it leads again", lambda: first.leading, seconds=TAKEOVER_SECONDS)
     plane.apply(resource("again", **SMALL))
     wait_for("it works again", lambda: observed(plane, "again"))
 
@@ -231,15 +228,15 @@ def reaction(plane: ControlPlane, name: str) -> float:
 def test_watches_survive_410_resets_and_throttling(
     plane: ControlPlane, proxy: ApiProxy, behind: OperatorProcess
 ) -> None:
-    assert reaction(plane, "before") < TAKEOVER_SECONDS
+    assert reaction(plane, "before") < 10
     assert proxy.expire_watches() >= 8
     wait_for("it watches again", lambda: proxy.watches() >= 8)
-    assert reaction(plane, "expired") < TAKEOVER_SECONDS
+    assert reaction(plane, "expired") < 10
     assert proxy.reset_watches() >= 8
     wait_for("it watches again", lambda: proxy.watches() >= 8)
-    assert reaction(plane, "reset") < TAKEOVER_SECONDS
+    assert reaction(plane, "reset") < 10
     proxy.refuse(429, 6)
-    assert reaction(plane, "throttled") < TAKEOVER_SECONDS
+    assert reaction(plane, "throttled") < 20
     assert proxy.seen["429"] == 6
     assert behind.metric("ragkube_operator_reconciles_total", lambda line: 'outcome="crash"' in line) == 0
 
@@ -251,17 +248,17 @@ def test_an_api_server_that_fails_for_long_is_watched_again(
     """Every request fails until kopf gives its watches up: the process starts them from nothing."""
     proxy.refuse(500, 10**9)
     proxy.reset_watches()
-    wait_for("it gives the Lease up", lambda: not behind.leading)
+    wait_for("it gives the Lease up", lambda: not behind.leading, seconds=60)
     proxy.refuse(500, 0)
-    wait_for("it watches again", lambda: behind.leading and proxy.watches() >= 8)
-    assert reaction(plane, "recovered") < TAKEOVER_SECONDS
+    wait_for("it watches again", lambda: behind.leading and proxy.watches() >= 8, seconds=60)
+    assert reaction(plane, "recovered") < 10
     assert behind.process.alive
 
 
 @pytest.mark.proves("K13")
 def test_the_api_server_restarts_and_both_instances_go_on(plane: ControlPlane, start: Start) -> None:
     first, second = pair(start)
-    assert reaction(plane, "old") < TAKEOVER_SECONDS
+    assert reaction(plane, "old") < 10
     plane.api.kill()
     plane.start_api()
     assert reaction(plane, "new") < TAKEOVER_SECONDS
@@ -281,4 +278,4 @@ def test_it_ends_at_once_also_while_it_starts(start: Start, pause: float) -> Non
     code = operator.process.terminate()
     # before the first line of Python a signal has its default effect
     assert code in ({0, -15} if not pause else {0})
-    assert time.monotonic() - asked < LEASE_SECONDS
+    assert time.monotonic() - asked < 5

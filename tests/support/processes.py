@@ -54,7 +54,7 @@ def free_ports(count: int) -> list[int]:
 
     One that the kernel would choose may be given to somebody else meanwhile.
     """
-    candidates = random.SystemRandom().sample(_PORTS, len(_PORTS))
+    candidates = random.Random().sample(_PORTS, len(_PORTS))  # others may have seeded the module's own
     return list(itertools.islice(filter(_is_free, candidates), count))
 
 
